@@ -1,0 +1,119 @@
+"""
+What wakes the loop for its first timer.
+
+A reactor's ``DelayedCall`` follows the wall clock: if that is set back by an hour while the reactor sleeps, the call
+comes an hour late (https://github.com/twisted/twisted/issues/2424). asyncio's timers are monotonic, so where the
+kernel has a monotonic timer that is a descriptor, the poller watches that instead; it is cheaper, too.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .polling import Poller
+
+if sys.platform == "linux" and sys.version_info < (3, 13):
+    from ._timerfd import timerfd_create, timerfd_settime
+elif sys.platform == "linux":
+    from os import timerfd_create, timerfd_settime
+
+__all__ = ["Alarm", "DelayedCallAlarm", "alarm_for"]
+
+# Longer sleeps are cut in pieces. It keeps every delay within what epoll, timerfd and Twisted (2,147,483 s) accept.
+LONGEST_SLEEP_S = 86400.0
+
+
+class Alarm(abc.ABC):
+    """Calls one callable once, after a delay. May call it early, never twice for one `set`."""
+
+    @abc.abstractmethod
+    def set(self, delay_s: float) -> None:
+        """Call after *delay_s* seconds (at once if that is not positive), in place of an earlier setting."""
+
+    @abc.abstractmethod
+    def cancel(self) -> None:
+        """Do not call. Twice is fine."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Cancel, and give back what the alarm owns."""
+
+
+class DelayedCallAlarm(Alarm):
+    """By the reactor's clock: for reactors with a clock of their own, and platforms without timerfd."""
+
+    def __init__(self, reactor: Any, ring: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._ring = ring
+        self._call: Any = None
+
+    def set(self, delay_s: float) -> None:
+        self.cancel()
+        self._call = self._reactor.callLater(min(max(0.0, delay_s), LONGEST_SLEEP_S), self._fire)
+
+    def _fire(self) -> None:
+        self._call = None
+        self._ring()
+
+    def cancel(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def close(self) -> None:
+        self.cancel()
+
+
+if sys.platform == "linux":
+
+    class TimerfdAlarm(Alarm):
+        """By timerfd(2) on the monotonic clock. The descriptor is made when it is first needed."""
+
+        def __init__(self, poller: Poller, ring: Callable[[], None]) -> None:
+            self._poller = poller
+            self._ring = ring
+            self._fd = -1
+
+        def set(self, delay_s: float) -> None:
+            if self._fd < 0:
+                self._fd = timerfd_create(_CLOCK_MONOTONIC, flags=_TFD_NONBLOCK | _TFD_CLOEXEC)
+                self._poller.set_reader(self._fd, self._fire)
+            # Zero would disarm it.
+            timerfd_settime(self._fd, initial=min(max(1e-9, delay_s), LONGEST_SLEEP_S))
+
+        def _fire(self) -> None:
+            self.cancel()  # which also makes it unreadable
+            self._ring()
+
+        def cancel(self) -> None:
+            if self._fd >= 0:
+                timerfd_settime(self._fd, initial=0.0)
+
+        def close(self) -> None:
+            if self._fd >= 0:
+                self._poller.remove_reader(self._fd)
+                os.close(self._fd)
+                self._fd = -1
+
+    _CLOCK_MONOTONIC = 1
+    _TFD_NONBLOCK = os.O_NONBLOCK
+    _TFD_CLOEXEC = os.O_CLOEXEC
+
+
+def alarm_for(reactor: Any, poller: Poller, ring: Callable[[], None], *, own_clock: bool) -> Alarm:
+    """
+    Make the alarm for a loop.
+
+    Args:
+        reactor: The reactor that the loop runs on.
+        poller: The loop's poller.
+        ring: What to call, in the reactor's thread.
+        own_clock: Whether the loop takes its time from *reactor* rather than from the machine.
+    """
+    if sys.platform == "linux" and not own_clock:
+        return TimerfdAlarm(poller, ring)
+    return DelayedCallAlarm(reactor, ring)

@@ -1,0 +1,83 @@
+"""Reactors: the process's own, one for a loop alone, and what to know of either."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from twisted.python import threadable
+
+__all__ = [
+    "dispose_private_reactor",
+    "host_loop",
+    "installed_reactor",
+    "is_fake",
+    "may_use",
+    "new_private_reactor",
+    "release_threads",
+]
+
+
+def installed_reactor() -> Any | None:
+    """The process's reactor, if one is installed."""
+    return sys.modules.get("twisted.internet.reactor")
+
+
+def is_fake(reactor: Any) -> bool:
+    """Whether *reactor* has a clock that is moved by hand, as MemoryReactorClock has."""
+    return callable(getattr(reactor, "advance", None))
+
+
+def may_use(reactor: Any) -> bool:
+    """Whether this thread may run *reactor*, the process's own, or is running it."""
+    if reactor.running:
+        return threadable.isInIOThread()
+    return threading.current_thread() is threading.main_thread()
+
+
+def host_loop(reactor: Any) -> Any | None:
+    """The asyncio loop that *reactor* itself stands on, if it is an AsyncioSelectorReactor."""
+    asyncioreactor = sys.modules.get("twisted.internet.asyncioreactor")
+    if asyncioreactor is None or not isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
+        return None
+    return reactor._asyncioEventloop
+
+
+def new_private_reactor() -> Any:
+    """
+    Make a reactor that is not the process's: the best of epoll, poll and select.
+
+    It does not become the process's I/O thread when it runs, whose ``isInIOThread()`` other code relies on.
+    """
+    try:
+        from twisted.internet.epollreactor import EPollReactor as Reactor
+    except ImportError:  # pragma: no cover  # not Linux
+        try:
+            from twisted.internet.pollreactor import PollReactor as Reactor
+        except ImportError:
+            from twisted.internet.selectreactor import SelectReactor as Reactor
+    reactor = Reactor()
+    reactor._registerAsIOThread = False
+    return reactor
+
+
+def release_threads(reactor: Any) -> None:
+    """
+    End *reactor*'s thread pool, if it has one; it makes another when it is asked for.
+
+    The pool's idle threads would keep the process from exiting, and without ``reactor.stop()`` nobody else ends them.
+    """
+    if getattr(reactor, "threadpool", None) is not None:
+        reactor._stopThreadPool()
+
+
+def dispose_private_reactor(reactor: Any) -> None:
+    """Give back what *reactor*, from `new_private_reactor`, holds: its descriptors."""
+    reactor.removeAll()
+    for reader in list(reactor._internalReaders):
+        reactor._removeInternalReader(reader)
+        reader.connectionLost(None)
+    poller = getattr(reactor, "_poller", None)
+    if hasattr(poller, "close"):
+        poller.close()

@@ -1,0 +1,127 @@
+"""The end of a loop whose reactor stops: tasks, asynchronous generators, the executor, servers, transports."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loop import ReactorEventLoop
+
+__all__ = ["cancel_tasks", "shut_down"]
+
+
+async def shut_down(
+    loop: ReactorEventLoop,
+    timeout_s: float,
+    servers: Iterable[asyncio.AbstractServer],
+    transports: Callable[[], Iterable[Any]],
+) -> None:
+    """
+    End what is in flight on *loop*, each step within what is left of *timeout_s* seconds.
+
+    What does not end in time, or fails, is told to the loop's exception handler by name.
+
+    Args:
+        loop: The running loop.
+        timeout_s: The bound for everything together.
+        servers: Closed first, so that nothing new comes in.
+        transports: Asked last for the transports that are open then. They are closed; what they hold unsent by the
+            end of the time is dropped.
+
+    Context:
+        As a task of *loop*.
+    """
+    deadline = loop.time() + timeout_s
+
+    def left() -> float:
+        return max(0.0, deadline - loop.time())
+
+    for server in list(servers):
+        server.close()
+    await cancel_tasks(loop, left)
+    await _finish(loop, loop.shutdown_asyncgens(), left(), "asynchronous generators")
+    await _shut_down_executor(loop, left())
+    await _close_transports(loop, transports, left)
+
+
+async def cancel_tasks(loop: asyncio.AbstractEventLoop, left: Callable[[], float | None]) -> None:
+    """
+    Cancel all tasks of *loop* but the current one and wait until they are done, those that they start then as well.
+
+    Args:
+        loop: The running loop.
+        left: How many seconds are left to wait; None for ever.
+    """
+    cancelled: set[asyncio.Task[Any]] = set()
+    current = asyncio.current_task(loop)
+    while tasks := asyncio.all_tasks(loop) - cancelled - {current}:
+        for task in tasks:
+            task.cancel()
+        cancelled |= tasks
+        _, late = await asyncio.wait(tasks, timeout=left())
+        for task in tasks:
+            _report(loop, task, late)
+
+
+def _report(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], late: set[asyncio.Task[Any]]) -> None:
+    if task in late:
+        message = "task did not end in time after it was cancelled at shutdown"
+        loop.call_exception_handler({"message": message, "task": task})
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        message = "unhandled exception while tasks were cancelled at shutdown"
+        loop.call_exception_handler({"message": message, "exception": error, "task": task})
+
+
+async def _finish(loop: asyncio.AbstractEventLoop, ending: Any, timeout_s: float, what: str) -> None:
+    task = asyncio.ensure_future(ending, loop=loop)
+    if (await asyncio.wait([task], timeout=timeout_s))[1]:
+        task.cancel()
+        loop.call_exception_handler({"message": f"{what} did not end in time at shutdown"})
+
+
+async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
+    if sys.version_info >= (3, 12):
+        # It warns by itself if the time is over.
+        await loop.shutdown_default_executor(timeout=timeout_s)
+        return
+    executor = loop._default_executor
+    loop._executor_shutdown_called = True
+    if executor is None:
+        return
+    done = loop.create_future()
+
+    def wait() -> None:
+        executor.shutdown(wait=True)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+
+    threading.Thread(target=wait, name="asyncio executor shutdown", daemon=True).start()
+    if (await asyncio.wait([done], timeout=timeout_s))[1]:
+        done.cancel()
+        loop.call_exception_handler({"message": "threads of the default executor did not end in time at shutdown"})
+
+
+async def _close_transports(
+    loop: asyncio.AbstractEventLoop, transports: Callable[[], Iterable[Any]], left: Callable[[], float]
+) -> None:
+    closing = list(transports())
+    for transport in closing:
+        transport.close()
+    while any(_unsent(transport) for transport in closing) and left():
+        await asyncio.sleep(min(0.01, left()))
+    for transport in closing:
+        if _unsent(transport):
+            transport.abort()
+    # connection_lost() is called in a later turn, and a process's after those of its pipes.
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+def _unsent(transport: Any) -> int:
+    """How many bytes *transport* holds that its peer has not taken; 0 for one that does not write."""
+    size = getattr(transport, "get_write_buffer_size", None)
+    return size() if size is not None else 0

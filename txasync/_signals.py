@@ -1,0 +1,189 @@
+"""
+Signals, shared with the reactor.
+
+Twisted owns ``signal.set_wakeup_fd``: its SIGCHLD waker is how it learns of the ends of its children, and the same
+descriptor wakes the reactor for every other signal that has a handler in Python. Whoever takes it away makes
+``spawnProcess`` deaf, even if it is given back at once. So nothing here touches it: asyncio's handlers are ordinary
+Python handlers that wake the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["InterruptGuard", "SignalHandlers", "SignalKeeper"]
+
+
+class SignalHandlers:
+    """
+    ``add_signal_handler`` and ``remove_signal_handler`` of one loop.
+
+    Args:
+        run_soon: Called with a ``Handle`` when its signal came; in the main thread, between any two bytecodes.
+        default_for: The handler to leave behind for a signal when there was none of another owner to go back to.
+
+    Source:
+        asyncio, "Event Loop", "Unix signals".
+    """
+
+    def __init__(
+        self, run_soon: Callable[[asyncio.Handle], None], default_for: Callable[[int], signal._HANDLER]
+    ) -> None:
+        self._run_soon = run_soon
+        self._default_for = default_for
+        self._handles: dict[int, asyncio.Handle] = {}
+        self._replaced: dict[int, signal._HANDLER] = {}
+
+    def add(self, signum: int, handle: asyncio.Handle) -> None:
+        """
+        Run *handle* in the loop whenever *signum* comes.
+
+        Raises:
+            RuntimeError: This is not the main thread, or *signum* cannot be caught.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"add_signal_handler({signum!r}) works only in the main thread, as signals do; "
+                f"this is {threading.current_thread().name!r}"
+            )
+        self._take(signum)
+        self._handles[signum] = handle
+
+    def remove(self, signum: int) -> bool:
+        """Stop handling *signum* and let its former owner have it again; false if it was not handled."""
+        if self._handles.pop(signum, None) is None:
+            return False
+        replaced = self._replaced.pop(signum, None)
+        if signal.getsignal(signum) == self._on_signal:
+            signal.signal(signum, self._default_for(signum) if replaced is None else replaced)
+        return True
+
+    def clear(self) -> None:
+        """Remove all."""
+        for signum in list(self._handles):
+            self.remove(signum)
+
+    def take_again(self) -> None:
+        """Put our handlers back where a reactor that started or stopped has put its own."""
+        for signum in self._handles:
+            if signal.getsignal(signum) != self._on_signal:
+                self._take(signum)
+
+    def _take(self, signum: int) -> None:
+        try:
+            replaced = signal.signal(signum, self._on_signal)
+            # As asyncio does: a system call in progress is restarted, so that few places see EINTR.
+            signal.siginterrupt(signum, False)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {signum} cannot be caught") from error
+            raise
+        # Only a reactor's handler is gone back to. Any other belongs to a run that will be over by then, or it is the
+        # default anyway. SIGCHLD needs some handler while a reactor runs, or its wakeup descriptor stays silent.
+        if _is_twisteds(replaced):
+            self._replaced[signum] = replaced
+        else:
+            self._replaced.pop(signum, None)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        handle = self._handles.get(signum)
+        if handle is None:
+            return
+        if handle.cancelled():
+            self.remove(signum)
+        else:
+            self._run_soon(handle)
+
+
+def _is_twisteds(handler: Any) -> bool:
+    """Whether *handler* is one that a Twisted reactor installed: a method of its own, or its waker's for SIGCHLD."""
+    return hasattr(getattr(handler, "__self__", None), "callFromThread") or (
+        getattr(handler, "__module__", None) == "twisted.internet._signals"
+    )
+
+
+class SignalKeeper:
+    """
+    Keeps a reactor that a loop runs from taking signals that the program did not give it.
+
+    ``reactor.run()`` installs handlers: for SIGCHLD, which it needs, and for SIGINT, SIGTERM and SIGBREAK, which mean
+    ``reactor.stop()`` then. Under ``asyncio.run`` these have to do what they do without a reactor.
+    """
+
+    def __init__(self) -> None:
+        names = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGCHLD")
+        signums = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._before = {signum: signal.getsignal(signum) for signum in signums}
+
+    def give_back(self) -> None:
+        """
+        After the reactor has started: give every signal that it took to whom it belonged.
+
+        For SIGCHLD the reactor needs no handler of its own, but some handler in Python: see above.
+        """
+        for signum, before in self._before.items():
+            if _is_twisteds(signal.getsignal(signum)) and (signum != signal.SIGCHLD or callable(before)):
+                _set(signum, before)
+
+    def give_back_sigchld(self) -> None:
+        """After the reactor has ended, which leaves SIGCHLD at its default."""
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
+            _set(signal.SIGCHLD, self._before[signal.SIGCHLD])
+
+
+def _set(signum: int, handler: Any) -> None:
+    """Install *handler*, unless it is None: one that was not installed from Python and that Python cannot install."""
+    if handler is not None:
+        signal.signal(signum, handler)
+
+
+class InterruptGuard:
+    """
+    Lets Ctrl-C reach the program through a reactor that catches every exception.
+
+    While a loop runs its reactor, the Python handler of SIGINT that was there before - the default one, or that of
+    ``asyncio.Runner`` - is called as before. If it raises while asyncio code is running, the exception goes up that
+    stack, as in asyncio. If it raises anywhere else, inside the reactor's own wait most likely, the reactor would log
+    it and go on; there it is caught and handed to *interrupted* instead.
+
+    Args:
+        may_raise: Whether asyncio code is running.
+        interrupted: What to do with an exception that must not be raised here.
+    """
+
+    def __init__(self, may_raise: Callable[[], bool], interrupted: Callable[[BaseException], None]) -> None:
+        self._may_raise = may_raise
+        self._interrupted = interrupted
+        self._inner: Any = None
+
+    def install(self) -> None:
+        """Get in front of the handler of SIGINT, if it is a Python function."""
+        current = signal.getsignal(signal.SIGINT)
+        if callable(current):
+            self._inner = current
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def uninstall(self) -> None:
+        """Give way, unless another handler has been installed since."""
+        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
+            signal.signal(signal.SIGINT, self._inner)
+
+    def guarding(self, handler: Callable[..., Any]) -> signal._HANDLER:
+        """The handler to install while we are in use so that *handler* is called as described above."""
+        self._inner = handler
+        return self._on_interrupt
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self._may_raise():
+            self._inner(signum, frame)
+            return
+        try:
+            self._inner(signum, frame)
+        except BaseException as error:
+            self._interrupted(error)

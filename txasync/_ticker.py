@@ -1,0 +1,188 @@
+"""
+How the reactor drives the loop.
+
+A *tick* is what the loop does each time the reactor comes by: a bounded number of rounds, each of which polls without
+waiting, runs the timers that are due and the callbacks that were ready when it began. Between ticks the loop is in one
+of these states, and every way out of them leads to a tick:
+
+========== ========================================= =======================================================
+state      meaning                                   what brings the next tick
+========== ========================================= =======================================================
+stopped    the loop does not run                     `start`
+asleep     nothing is ready                          the poller (a descriptor, another thread), the alarm
+                                                     (the first timer), `wake` (a callback was added)
+due        callbacks are ready                       one ``DelayedCall`` of zero seconds, the only one we ever have
+ticking    a tick is on the stack                    its own end: asleep or due
+========== ========================================= =======================================================
+
+A reactor that is iterated inside a callback of ours (a dialog of a GUI toolkit, ``reactor.iterate()``) comes by while
+the loop is *ticking*. It must not run asyncio callbacks then: a task would be stepped inside another task's step. The
+poller is suspended until the tick ends, so that the inner iteration does not spin on descriptors that nobody serves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sized
+from typing import Any
+
+from ._alarm import Alarm
+from .polling import Poller
+
+__all__ = ["ROUNDS_PER_TICK", "Ticker"]
+
+# More rounds make a chain of callbacks cheaper, since each return to the reactor costs about as much as eight rounds;
+# fewer let Twisted's own events wait less.
+ROUNDS_PER_TICK = 32
+
+
+class Ticker:
+    """
+    Drives one loop from one reactor.
+
+    Args:
+        reactor: The reactor, for its ``callLater``.
+        run_round: Polls, then runs what is due and what was ready.
+        ready: The loop's queue: true while callbacks are ready.
+        first_timer: When the first timer is due, in seconds of the loop's time; None without one.
+        time: The loop's time, in seconds.
+        is_stopping: Whether the run is to end after this round.
+        stopped: Called after the tick in which *is_stopping* became true.
+        interrupted: Called with what came out of a round, a SystemExit or a KeyboardInterrupt, or into `interrupt`.
+
+    Attributes:
+        asleep: Whether `wake` must be called when a callback or a timer is added.
+        ticking: Whether a tick is on the stack.
+        started: Whether the loop runs.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        run_round: Callable[[], None],
+        ready: Sized,
+        first_timer: Callable[[], float | None],
+        time: Callable[[], float],
+        is_stopping: Callable[[], bool],
+        stopped: Callable[[], None],
+        interrupted: Callable[[BaseException], None],
+    ) -> None:
+        self._reactor = reactor
+        self._run_round = run_round
+        self._ready = ready
+        self._first_timer = first_timer
+        self._time = time
+        self._is_stopping = is_stopping
+        self._stopped = stopped
+        self._interrupted = interrupted
+        self._poller: Poller
+        self._alarm: Alarm
+        self._armed_for: float | None = None
+        self._call: Any = None
+        self._error: BaseException | None = None
+        self._suspended = False
+        self.asleep = False
+        self.ticking = False
+        self.started = False
+
+    def attach(self, poller: Poller, alarm: Alarm) -> None:
+        """Give the poller, whose ``on_ready`` is `tick`, and the alarm, whose callable is `alarm_rang`."""
+        self._poller = poller
+        self._alarm = alarm
+
+    def start(self) -> None:
+        """Tick as soon as the reactor runs, and from then on."""
+        self.started = True
+        self._call_at_once()
+
+    def stop(self) -> None:
+        """Tick no more, and leave nothing in the reactor that could be taken for work."""
+        self.started = self.asleep = False
+        self._cancel_call()
+        self._alarm.cancel()
+        self._armed_for = None
+
+    def wake(self) -> None:
+        """Tick soon: something was added while the loop was `asleep`."""
+        self._sleep_or_call()
+
+    def alarm_rang(self) -> None:
+        """The first timer is due, perhaps."""
+        self._armed_for = None
+        if not self.ticking:
+            self.tick()
+
+    def tick(self) -> None:
+        """Run rounds until nothing is ready, but not for ever."""
+        if self.ticking:
+            self._suspend()
+            return
+        if not self.started:
+            return
+        self.asleep = False
+        self._cancel_call()
+        if self._error is None:
+            self._run_rounds()
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._interrupted(error)
+        elif self._is_stopping():
+            self._stopped()
+        if self.started:
+            self._sleep_or_call()
+
+    def _run_rounds(self) -> None:
+        self.ticking = True
+        try:
+            for _ in itertools.repeat(None, ROUNDS_PER_TICK):
+                self._run_round()
+                if self._is_stopping() or not self._ready:
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.ticking = False
+            self._resume()
+
+    def interrupt(self, error: BaseException) -> None:
+        """Let the next tick run nothing and end with *error*; it is for the caller to wake the reactor."""
+        self._error = error
+
+    def _tick_by_call(self) -> None:
+        self._call = None
+        self.tick()
+
+    def _sleep_or_call(self) -> None:
+        if self._ready or self._is_stopping():
+            self._call_at_once()
+            return
+        self.asleep = True
+        when = self._first_timer()
+        if when == self._armed_for:
+            return
+        self._armed_for = when
+        if when is None:
+            self._alarm.cancel()
+        else:
+            self._alarm.set(when - self._time())
+
+    def _call_at_once(self) -> None:
+        self.asleep = False
+        if self._call is None:
+            self._call = self._reactor.callLater(0, self._tick_by_call)
+
+    def _cancel_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _suspend(self) -> None:
+        if not self._suspended:
+            self._suspended = True
+            self._poller.suspend()
+
+    def _resume(self) -> None:
+        if self._suspended:
+            self._suspended = False
+            self._poller.resume()

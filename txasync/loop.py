@@ -1,0 +1,457 @@
+"""ReactorEventLoop: asyncio's event loop, driven by a Twisted reactor."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import LogLevel, Logger
+from twisted.python.failure import Failure
+
+from . import _reactors
+from ._alarm import alarm_for
+from ._lifecycle import ReactorEvents
+from ._own_run import OwnRun
+from ._shutdown import shut_down
+from ._signals import InterruptGuard, SignalHandlers
+from ._ticker import Ticker
+from .polling import PollerFactory, PollerSelector, for_reactor
+
+__all__ = ["ReactorEventLoop"]
+
+_log = Logger("asyncio")
+
+
+class ReactorEventLoop(asyncio.SelectorEventLoop):
+    """
+    An asyncio event loop that a reactor drives.
+
+    While its reactor runs it is the running loop of the reactor's thread, whoever started the reactor: somebody's
+    ``reactor.run()``, or `run_forever` and what stands on it (``asyncio.Runner``, ``asyncio.run``). A loop that started
+    the reactor ends that run with ``reactor.crash()``, so that it can run again; in a run of somebody else, `stop` is
+    ``reactor.stop()``.
+
+    Make one with `txasync.install` or `txasync.new_event_loop`, which see to it that a reactor has one loop only.
+
+    Args:
+        reactor: The reactor: any ``IReactorFDSet`` that is an ``IReactorTime``.
+        poller_factory: Makes the poller; see `txasync.polling`.
+        owns_reactor: Whether `close` disposes of the reactor.
+
+    Raises:
+        TypeError: *reactor* cannot watch file descriptors, or runs on asyncio itself.
+
+    Attributes:
+        reactor: The reactor.
+        shutdown_timeout_s: How many seconds tasks, asynchronous generators, the executor and transports have together
+            to end when the reactor stops. Default: 10.
+
+    Source:
+        asyncio, "Event Loop".
+    """
+
+    shutdown_timeout_s = 10.0
+
+    # Read by __del__, which also comes for an object whose __init__ has failed.
+    _constructed = False
+
+    def __init__(
+        self, reactor: Any, *, poller_factory: PollerFactory = for_reactor, owns_reactor: bool = False
+    ) -> None:
+        if _reactors.host_loop(reactor) is not None:
+            raise TypeError(
+                f"{reactor!r} runs on an asyncio loop already, so it cannot drive another: "
+                f"txasync.install() gives you that loop"
+            )
+        self.reactor = reactor
+        self._owns_reactor = owns_reactor
+        self._own_clock = _reactors.is_fake(reactor)
+        self._poller = poller_factory(reactor, self._reactor_comes_by)
+        try:
+            super().__init__(PollerSelector(self._poller))
+        except BaseException:
+            self._poller.close()
+            raise
+        self._constructed = True
+        self._ticker = Ticker(
+            reactor,
+            run_round=self._run_once,
+            ready=self._ready,
+            first_timer=self._first_timer,
+            time=lambda: self.time(),
+            is_stopping=lambda: self._stopping,
+            stopped=self._end_run,
+            interrupted=self._end_run_with,
+        )
+        self._alarm = alarm_for(reactor, self._poller, self._ticker.alarm_rang, own_clock=self._own_clock)
+        self._ticker.attach(self._poller, self._alarm)
+        self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
+        self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
+        self._own_run = OwnRun(reactor, self._interrupts, self._signals.take_again)
+        self._interruption: BaseException | None = None
+        self._reactor_state = _ReactorState.USABLE
+        self._closes_with_reactor = False
+        self._outside: tuple[Any, Any] = (None, (None, None))
+        self._servers: weakref.WeakSet[asyncio.AbstractServer] = weakref.WeakSet()
+        self._opened: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._events = ReactorEvents(
+            reactor,
+            starting=self._reactor_starts,
+            started=self._reactor_started,
+            shutting_down=self._reactor_shuts_down,
+            stopped=self._reactor_stopped,
+        )
+        if reactor.running or self._own_clock:
+            self._enter()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._constructed:
+            super().__del__(_warn)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} on {type(self.reactor).__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # Running: the state in which this is the thread's running loop
+
+    def _enter(self) -> None:
+        """Become the running loop, as asyncio's run_forever() does before it begins."""
+        self._set_coroutine_origin_tracking(self.get_debug())
+        self._outside = asyncio.events._get_running_loop(), sys.get_asyncgen_hooks()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        asyncio.events._set_running_loop(self)
+        self._ticker.start()
+
+    def _leave(self) -> None:
+        """Be the running loop no more, and put back what was there before."""
+        self._ticker.stop()
+        running_loop, hooks = self._outside
+        self._outside = (None, (None, None))
+        self._stopping = False
+        self._thread_id = None
+        asyncio.events._set_running_loop(running_loop)
+        sys.set_asyncgen_hooks(*hooks)
+        self._set_coroutine_origin_tracking(False)
+
+    def _leave_a_crashed_run(self) -> None:
+        """Nobody hears of ``reactor.crash()``: if a run of somebody else ended so, notice it now."""
+        if self.is_running() and not self.reactor.running and not self._own_run.active and not self._own_clock:
+            self._leave()
+
+    def run_forever(self) -> None:
+        """
+        Run the reactor until `stop`, or until somebody calls ``reactor.stop()``.
+
+        Raises:
+            RuntimeError: The loop or its reactor runs already, or cannot run any more.
+            KeyboardInterrupt, SystemExit: A callback raised it, or Ctrl-C did.
+
+        Context:
+            The thread that the loop's reactor belongs to, outside of any reactor or loop.
+
+        Source:
+            asyncio, "Event Loop", "Running and stopping the loop".
+        """
+        self._check_closed()
+        self._leave_a_crashed_run()
+        self._check_running()
+        self._enter()
+        try:
+            self._own_run.run(by_hand=self._reactor_state is _ReactorState.ENDED)
+        finally:
+            self._leave()
+            interruption, self._interruption = self._interruption, None
+        if interruption is not None:
+            raise interruption
+
+    def run_until_complete(self, future: Any) -> Any:
+        """
+        Run the reactor until *future* is done; return its result or raise its exception.
+
+        Raises:
+            RuntimeError: As `run_forever`; or somebody called ``reactor.stop()`` before *future* had a result.
+
+        Context:
+            As `run_forever`.
+
+        Source:
+            asyncio, "Event Loop", "Running and stopping the loop".
+        """
+        self._leave_a_crashed_run()
+        could_run = self._reactor_state is _ReactorState.USABLE
+        try:
+            return super().run_until_complete(future)
+        except (asyncio.CancelledError, RuntimeError) as error:
+            if could_run and self._reactor_state is _ReactorState.ENDED:
+                raise RuntimeError(
+                    f"reactor.stop() was called while run_until_complete() waited for {future!r}: the reactor's end "
+                    f"cancels every task; to end only this one, cancel it or let it return"
+                ) from error
+            raise
+
+    def stop(self) -> None:
+        """
+        End the run after the current round of callbacks.
+
+        A run that `run_forever` began ends alone and can be begun again. In a run that somebody else began, this is
+        ``reactor.stop()``.
+
+        Context:
+            The loop's thread, or a signal handler.
+
+        Source:
+            asyncio, "Event Loop", "Running and stopping the loop".
+        """
+        super().stop()
+        if self._ticker.started and not self._ticker.ticking:
+            self._write_to_self()
+
+    def close(self) -> None:
+        """
+        Close the loop and give back what it has in the reactor; a reactor of its own is disposed of.
+
+        Raises:
+            RuntimeError: The loop is running.
+
+        Source:
+            asyncio, "Event Loop", "Running and stopping the loop".
+        """
+        self._leave_a_crashed_run()
+        if self._own_clock and self.is_running():
+            self._leave()
+        if self.is_closed() or self.is_running():
+            super().close()  # which says so, or does nothing
+            return
+        self._signals.clear()
+        self._events.detach()
+        self._alarm.close()
+        super().close()
+        if not self.reactor.running:
+            _reactors.release_threads(self.reactor)
+        if self._owns_reactor:
+            _reactors.dispose_private_reactor(self.reactor)
+
+    # What the reactor, and the ticker between it and us, tell
+
+    def _reactor_comes_by(self) -> None:
+        self._ticker.tick()
+
+    def _reactor_starts(self) -> None:
+        if not self.is_running():
+            self._enter()
+
+    def _reactor_started(self) -> None:
+        self._own_run.reactor_started()
+        self._signals.take_again()
+
+    def _reactor_shuts_down(self) -> Deferred[None]:
+        self._reactor_state = _ReactorState.ENDING
+        done: Deferred[None] = Deferred()
+        if not self.is_running():
+            done.callback(None)
+            return done
+        ending = shut_down(self, self.shutdown_timeout_s, self._servers, self._open_transports)
+        task = asyncio.ensure_future(ending, loop=self)
+        # The reactor goes on with its shutdown, which may close us, from a call of its own: not inside a tick.
+        task.add_done_callback(lambda task: self.reactor.callLater(0, done.callback, None))
+        return done
+
+    def _open_transports(self) -> list[Any]:
+        # Those of sockets come last: closed through its own transport, TLS says goodbye.
+        return [*self._opened, *self._transports.values()]
+
+    def _reactor_stopped(self) -> None:
+        self._reactor_state = _ReactorState.ENDED
+        if self._own_run.active:
+            return
+        if self.is_running():
+            self._leave()
+        if self._closes_with_reactor:
+            self.close()
+
+    def close_with_reactor(self) -> None:
+        """Close the loop by itself when its reactor has stopped: for a loop that nobody else will close."""
+        self._closes_with_reactor = True
+
+    def _end_run(self) -> None:
+        """`stop` was called, and its round is over."""
+        if self._own_run.active and self._reactor_state is not _ReactorState.ENDING:
+            self._ticker.stop()
+            self._own_run.end()
+            return
+        self._stopping = False
+        if self._reactor_state is _ReactorState.USABLE:
+            try:
+                self.reactor.stop()
+            except ReactorNotRunning:
+                pass  # somebody has called it in this very turn
+
+    def _end_run_with(self, error: BaseException) -> None:
+        """
+        A callback, or Ctrl-C, has raised *error*: a SystemExit or a KeyboardInterrupt.
+
+        A run of somebody else goes on. Its reactor would log the exception, so that is what is done here.
+        """
+        if self._own_run.active:
+            self._interruption = error
+            self._ticker.stop()
+            self._own_run.end()
+        else:
+            self.call_exception_handler({"message": f"{type(error).__name__} in a callback", "exception": error})
+
+    def _interrupt(self, error: BaseException) -> None:
+        """The handler of SIGINT has raised *error* where the reactor would have caught it."""
+        if self._ticker.started:
+            self._ticker.interrupt(error)
+            self._write_to_self()
+        else:
+            self._interruption = error
+
+    # Scheduling
+
+    def time(self) -> float:
+        """
+        The loop's clock, in seconds: monotonic; on a fake reactor, the fake's.
+
+        Source:
+            asyncio, "Event Loop", "Scheduling delayed callbacks".
+        """
+        return self.reactor.seconds() if self._own_clock else super().time()
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        """
+        Run *callback* in the next round; callbacks run in the order in which they were added.
+
+        Source:
+            asyncio, "Event Loop", "Scheduling callbacks".
+        """
+        handle = super().call_soon(callback, *args, context=context)
+        return self._woken_for(handle)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """
+        Run *callback* at *when*, in seconds of `time`.
+
+        Source:
+            asyncio, "Event Loop", "Scheduling delayed callbacks".
+        """
+        handle = super().call_at(when, callback, *args, context=context)
+        return self._woken_for(handle)
+
+    def _woken_for(self, handle: Any) -> Any:
+        if handle._source_traceback:
+            del handle._source_traceback[-1]  # our own frame; asyncio has removed its own
+        if self._ticker.asleep:
+            self._ticker.wake()
+        return handle
+
+    def _first_timer(self) -> float | None:
+        return self._scheduled[0].when() if self._scheduled else None
+
+    # Signals
+
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+        """
+        Run *callback* in the loop when signal *sig* comes.
+
+        The reactor's own use of signals is left alone; SIGCHLD is shared with it.
+
+        Raises:
+            ValueError, TypeError: *sig* is not a signal number, or *callback* is a coroutine.
+            RuntimeError: *sig* cannot be caught, or this is not the main thread.
+
+        Source:
+            asyncio, "Event Loop", "Unix signals".
+        """
+        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        self._signals.add(sig, asyncio.Handle(callback, args, self, None))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """
+        Stop handling *sig*; the reactor gets it back if it had it before. True if it was handled.
+
+        Source:
+            asyncio, "Event Loop", "Unix signals".
+        """
+        self._check_signal(sig)
+        return self._signals.remove(sig)
+
+    def _run_soon_from_signal(self, handle: asyncio.Handle) -> None:
+        self._ready.append(handle)
+        self._write_to_self()
+
+    def _default_signal_handler(self, signum: int) -> Any:
+        if signum != signal.SIGINT:
+            return signal.SIG_DFL
+        if self._own_run.active:
+            return self._interrupts.guarding(signal.default_int_handler)
+        return signal.default_int_handler
+
+    # Errors
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """
+        Log as asyncio does, and as a failure to ``twisted.logger``.
+
+        Source:
+            asyncio, "Event Loop", "Error handling API".
+        """
+        super().default_exception_handler(context)
+        message = context.get("message") or "unhandled exception in event loop"
+        error = context.get("exception") or RuntimeError(message)
+        # At this level, Twisted prints nothing by itself while no log has been started: the lines that the logging
+        # module prints are then the only ones.
+        _log.failure(
+            "{message}",
+            failure=Failure(error, type(error), error.__traceback__),
+            level=LogLevel.error,
+            message=message,
+            context=context,
+        )
+
+    # What is open, to be closed when the reactor shuts down. Sockets' transports are in asyncio's own table.
+
+    def _start_serving(
+        self, protocol_factory: Any, sock: Any, sslcontext: Any, server: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._servers.add(server)
+        super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
+
+    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport:
+        return self._keep(super()._make_ssl_transport(*args, **kwargs))
+
+    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.ReadTransport:
+        return self._keep(super()._make_read_pipe_transport(*args, **kwargs))
+
+    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.WriteTransport:
+        return self._keep(super()._make_write_pipe_transport(*args, **kwargs))
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
+        return self._keep(await super()._make_subprocess_transport(*args, **kwargs))
+
+    def _keep(self, transport: Any) -> Any:
+        self._opened.add(transport)
+        return transport
+
+
+class _ReactorState(enum.Enum):
+    """What the reactor can still do for us."""
+
+    USABLE = enum.auto()
+    ENDING = enum.auto()
+    ENDED = enum.auto()

@@ -1,0 +1,47 @@
+"""
+Readiness: how file descriptors reach the reactor.
+
+A `Poller` maps a file descriptor to plain callables and sits in a reactor that does the waiting. `for_reactor` chooses
+its form. Nothing here knows of asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFDSet
+
+from ._descriptor import PerDescriptorPoller
+from ._kernel import kernel_set_class
+from ._nested import NestedPoller
+from ._poller import Callback, Poller
+from ._selector import PollerSelector
+
+__all__ = ["Callback", "NestedPoller", "PerDescriptorPoller", "Poller", "PollerFactory", "PollerSelector", "for_reactor"]
+
+PollerFactory = Callable[[Any, Callable[[], None]], Poller]
+
+
+def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:
+    """
+    Make the poller that suits *reactor*: nested where the platform's poll object can be, else per descriptor.
+
+    Args:
+        reactor: Any ``IReactorFDSet``.
+        on_ready: Called by the reactor, in its thread, when a descriptor is ready; it should call `Poller.poll`.
+
+    Raises:
+        TypeError: *reactor* cannot watch file descriptors.
+
+    Source:
+        ``twisted.internet.interfaces.IReactorFDSet``.
+    """
+    if not IReactorFDSet.providedBy(reactor):
+        raise TypeError(
+            f"txasync needs a reactor that watches file descriptors (IReactorFDSet); got {reactor!r}, which does not: "
+            f"use one of Twisted's epoll, poll, select, kqueue or gi reactors, or MemoryReactorClock in tests"
+        )
+    if kernel_set_class() is None:  # pragma: no cover  # neither Linux nor a BSD
+        return PerDescriptorPoller(reactor, on_ready)
+    return NestedPoller(reactor, on_ready)

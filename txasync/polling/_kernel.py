@@ -1,0 +1,135 @@
+"""
+The kernel's own poll objects that are descriptors themselves: epoll and kqueue, behind one small interface.
+
+Only such an object can be nested in another poller: its descriptor is readable while anything in it is ready.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import select
+import sys
+
+__all__ = ["READ", "WRITE", "KernelSet", "kernel_set_class"]
+
+READ = 1
+WRITE = 2
+
+# Events taken from the kernel at once. What is ready beyond them comes first next time.
+BATCH = 512
+
+
+class KernelSet(abc.ABC):
+    """A set of descriptors with an interest (READ, WRITE or both) each, that is a descriptor itself."""
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """The descriptor that is readable while anything in the set is ready."""
+
+    @abc.abstractmethod
+    def watch(self, fd: int, interest: int, before: int) -> bool:
+        """
+        Change the interest in *fd* from *before* (0: not in the set) to *interest* (0: take it out).
+
+        Returns:
+            False if the set had lost *fd*, because its owner closed it; what has its number now is added afresh.
+
+        Raises:
+            OSError: The kernel refuses *fd*. Never when *interest* is 0.
+        """
+
+    @abc.abstractmethod
+    def ready(self) -> list[tuple[int, int]]:
+        """What is ready now, as (fd, READ | WRITE); an error or a hang-up counts as both. Does not wait."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the set's descriptor."""
+
+
+if sys.platform == "linux":
+
+    class EpollSet(KernelSet):
+        """epoll(7)."""
+
+        # An event that has any bit besides these is a hang-up or an error: both directions are told, as the
+        # standard library's selectors do.
+        _NOT_READ = ~select.EPOLLIN
+        _NOT_WRITE = ~select.EPOLLOUT
+
+        def __init__(self) -> None:
+            self._epoll = select.epoll()
+
+        def fileno(self) -> int:
+            return self._epoll.fileno()
+
+        def watch(self, fd: int, interest: int, before: int) -> bool:
+            events = (select.EPOLLIN if interest & READ else 0) | (select.EPOLLOUT if interest & WRITE else 0)
+            try:
+                if not interest:
+                    self._epoll.unregister(fd)
+                elif before:
+                    self._epoll.modify(fd, events)
+                else:
+                    self._epoll.register(fd, events)
+            except FileNotFoundError:
+                if interest:
+                    self._epoll.register(fd, events)
+                return False
+            return True
+
+        def ready(self) -> list[tuple[int, int]]:
+            not_read = self._NOT_READ
+            not_write = self._NOT_WRITE
+            return [
+                (fd, (READ if event & not_write else 0) | (WRITE if event & not_read else 0))
+                for fd, event in self._epoll.poll(0, BATCH)
+            ]
+
+        def close(self) -> None:
+            self._epoll.close()
+
+
+if sys.platform != "linux" and sys.platform != "win32":  # pragma: no cover  # no machine of ours has kqueue
+
+    class KqueueSet(KernelSet):
+        """kqueue(2), as on the BSDs and macOS. Written by its documentation and untested."""
+
+        def __init__(self) -> None:
+            self._kqueue = select.kqueue()
+
+        def fileno(self) -> int:
+            return self._kqueue.fileno()
+
+        def watch(self, fd: int, interest: int, before: int) -> bool:
+            # A filter that is added again replaces the old one, so a reused number needs no care here.
+            for bit, name in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
+                if interest & bit:
+                    self._kqueue.control([select.kevent(fd, name, select.KQ_EV_ADD)], 0, 0)
+                elif before & bit:
+                    try:
+                        self._kqueue.control([select.kevent(fd, name, select.KQ_EV_DELETE)], 0, 0)
+                    except OSError as error:
+                        if error.errno not in (errno.ENOENT, errno.EBADF):
+                            raise
+            return True
+
+        def ready(self) -> list[tuple[int, int]]:
+            found: dict[int, int] = {}
+            for event in self._kqueue.control(None, BATCH, 0):
+                bit = READ if event.filter == select.KQ_FILTER_READ else WRITE
+                found[event.ident] = found.get(event.ident, 0) | bit
+            return list(found.items())
+
+        def close(self) -> None:
+            self._kqueue.close()
+
+
+def kernel_set_class() -> type[KernelSet] | None:
+    """The platform's set, or None where it has none."""
+    if sys.platform == "linux":
+        return EpollSet
+    if hasattr(select, "kqueue"):  # pragma: no cover  # no machine of ours has kqueue
+        return KqueueSet
+    return None  # pragma: no cover  # neither Linux nor a BSD

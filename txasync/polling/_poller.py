@@ -1,0 +1,65 @@
+"""What every poller provides: callables per descriptor, told when it is ready."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+
+__all__ = ["Callback", "Poller"]
+
+Callback = Callable[[], object]
+
+
+class Poller(abc.ABC):
+    """
+    File descriptors on one side, plain callables on the other, a reactor that waits behind.
+
+    The reactor calls ``on_ready`` when at least one descriptor is ready; whoever gave ``on_ready`` then calls `poll`,
+    which calls the callables of all that are ready by now. Readiness is level-triggered: a callable is called again by
+    the next `poll` as long as its descriptor stays ready.
+
+    Context:
+        Every method belongs to the reactor's thread. A callable may add and remove any descriptor, its own included,
+        and close it: what was removed is not called any more, even if it was ready in the same batch, and a new
+        descriptor that got the number of a closed one is not called for the old one's readiness.
+    """
+
+    @abc.abstractmethod
+    def set_reader(self, fd: int, callback: Callback) -> None:
+        """
+        Call *callback* whenever *fd* is readable, at its end, or broken; in place of an earlier callable of *fd*.
+
+        A descriptor must be removed before it is closed. If its owner forgot that, setting a reader on the number's
+        next owner forgets the old one.
+
+        Raises:
+            OSError: The kernel cannot watch *fd*; nothing has changed then.
+        """
+
+    @abc.abstractmethod
+    def set_writer(self, fd: int, callback: Callback) -> None:
+        """Call *callback* whenever *fd* is writable or broken; otherwise as `set_reader`."""
+
+    @abc.abstractmethod
+    def remove_reader(self, fd: int) -> bool:
+        """Forget the reading callable of *fd* at once; true if there was one. Never fails, even if *fd* is closed."""
+
+    @abc.abstractmethod
+    def remove_writer(self, fd: int) -> bool:
+        """Forget the writing callable of *fd* at once; true if there was one. Never fails, even if *fd* is closed."""
+
+    @abc.abstractmethod
+    def poll(self) -> None:
+        """Without waiting, call the callables of every descriptor that is ready, each once."""
+
+    @abc.abstractmethod
+    def suspend(self) -> None:
+        """Show nothing to the reactor until `resume`, so that an unserved descriptor does not make it spin."""
+
+    @abc.abstractmethod
+    def resume(self) -> None:
+        """Show everything to the reactor again."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Leave the reactor and give back what the poller owns. The descriptors themselves stay open. Twice is fine."""

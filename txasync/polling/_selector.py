@@ -1,0 +1,126 @@
+"""The standard library's selector interface, over a poller: for what asyncio's own code registers."""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Mapping
+from typing import Any
+
+from ._poller import Poller
+
+__all__ = ["PollerSelector"]
+
+
+class _Registration:
+    """One file object. Its two methods are the poller's callables: they note that the key is ready."""
+
+    __slots__ = ("key", "noted")
+
+    def __init__(self, key: selectors.SelectorKey, noted: list[tuple[selectors.SelectorKey, int]]) -> None:
+        self.key = key
+        self.noted = noted
+
+    def readable(self) -> None:
+        self.noted.append((self.key, selectors.EVENT_READ))
+
+    def writable(self) -> None:
+        self.noted.append((self.key, selectors.EVENT_WRITE))
+
+
+class PollerSelector(selectors.BaseSelector):
+    """
+    A selector that never waits: the reactor does.
+
+    `select` polls, which also calls the plain callables that others have given to the same poller, and returns what is
+    ready of the file objects that were registered here. A file object that is ready for both may come as two pairs.
+
+    Source:
+        The ``selectors`` module's ``BaseSelector``.
+    """
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._registrations: dict[int, _Registration] = {}
+        self._noted: list[tuple[selectors.SelectorKey, int]] = []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
+            raise ValueError(f"events must be EVENT_READ, EVENT_WRITE or both; got {events!r}")
+        fd = _fileno(fileobj)
+        if fd in self._registrations:
+            raise KeyError(f"{fileobj!r} (descriptor {fd}) is registered already: use modify()")
+        key = selectors.SelectorKey(fileobj, fd, events, data)
+        registration = _Registration(key, self._noted)
+        self._watch(registration, events)
+        self._registrations[fd] = registration
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        registration = self._find(fileobj)
+        fd = registration.key.fd
+        del self._registrations[fd]
+        self._poller.remove_reader(fd)
+        self._poller.remove_writer(fd)
+        return registration.key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        registration = self._find(fileobj)
+        key = registration.key._replace(events=events, data=data)
+        if not events & selectors.EVENT_READ:
+            self._poller.remove_reader(key.fd)
+        if not events & selectors.EVENT_WRITE:
+            self._poller.remove_writer(key.fd)
+        self._watch(registration, events)
+        registration.key = key
+        return key
+
+    def _watch(self, registration: _Registration, events: int) -> None:
+        fd = registration.key.fd
+        try:
+            if events & selectors.EVENT_READ:
+                self._poller.set_reader(fd, registration.readable)
+            if events & selectors.EVENT_WRITE:
+                self._poller.set_writer(fd, registration.writable)
+        except OSError:
+            self._poller.remove_reader(fd)
+            self._poller.remove_writer(fd)
+            self._registrations.pop(fd, None)
+            raise
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Poll once; *timeout* is not looked at."""
+        self._poller.poll()
+        noted = self._noted[:]
+        self._noted.clear()
+        return noted
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._find(fileobj).key
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {fd: registration.key for fd, registration in self._registrations.items()}
+
+    def _find(self, fileobj: Any) -> _Registration:
+        registration = self._registrations.get(_fileno(fileobj))
+        if registration is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return registration
+
+    def close(self) -> None:
+        """Close the poller too."""
+        self._registrations.clear()
+        self._poller.close()
+
+
+def _fileno(fileobj: Any) -> int:
+    """The descriptor of *fileobj*, an int or an object with ``fileno()``."""
+    if isinstance(fileobj, int):
+        fd = fileobj
+    else:
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"{fileobj!r} is neither a file descriptor nor an object with fileno()") from None
+    if fd < 0:
+        raise ValueError(f"{fileobj!r} has no open file descriptor (got {fd})")
+    return fd

@@ -1,0 +1,234 @@
+"""Which side is up: installing the loop on a reactor, and running a coroutine on one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.python import threadable
+
+from . import _reactors
+from ._asyncio_reactor import share_child_exits
+from ._shutdown import cancel_tasks
+from .loop import ReactorEventLoop
+
+__all__ = ["get_event_loop", "install", "new_event_loop", "run"]
+
+_T = TypeVar("_T")
+
+# The loop of each reactor. The values are weak: a loop holds its reactor, which would keep the entry for ever.
+_loops: weakref.WeakKeyDictionary[Any, weakref.ref[ReactorEventLoop]] = weakref.WeakKeyDictionary()
+
+
+def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
+    """
+    Give *reactor* an asyncio loop, for programs in which ``reactor.run()`` is called: by twistd, trial, or themselves.
+
+    From then on - at once if the reactor runs, else when it starts - asyncio works in every callback of the reactor,
+    and ``asyncio.get_running_loop()`` is this loop. When the reactor stops, asyncio's tasks are cancelled and awaited
+    after the "before shutdown" triggers of others have finished, and the loop is closed after everything else.
+
+    Args:
+        reactor: Default: the process's reactor; if there is none yet, Twisted's default one is installed.
+
+    Returns:
+        The loop of *reactor*: a new one, or the one that it has. An ``AsyncioSelectorReactor`` has the loop that it
+        was made for; that one is returned.
+
+    Raises:
+        TypeError: *reactor* cannot watch file descriptors.
+        RuntimeError: This is another thread than the reactor's, or asyncio runs here already without a reactor.
+
+    Context:
+        The reactor's thread. May be called before or after the reactor has started, and more than once.
+    """
+    if reactor is None:
+        reactor = _process_reactor()
+    host = _reactors.host_loop(reactor)
+    if host is not None:
+        share_child_exits(reactor)
+        return host
+    if reactor.running and not threadable.isInIOThread():
+        raise RuntimeError(
+            f"txasync.install() was called in another thread than the one in which {reactor!r} runs: "
+            f"use reactor.callFromThread(txasync.install)"
+        )
+    loop = _loop_of(reactor)
+    if loop is None:
+        loop = _new_loop_on(reactor)
+        loop.close_with_reactor()
+    return loop
+
+
+def new_event_loop(reactor: Any = None, private: bool = False) -> ReactorEventLoop:
+    """
+    Make a loop that runs a reactor when it is run: a ``loop_factory`` for ``asyncio.run`` or ``asyncio.Runner``.
+
+    Args:
+        reactor: The reactor to run. Default: the process's (Twisted's default one, if none is installed) in the thread
+            that may run it, and a reactor of the loop's own in any other thread.
+        private: Use a reactor of the loop's own, which `ReactorEventLoop.close` disposes of.
+            ``twisted.internet.reactor`` does not run then.
+
+    Raises:
+        TypeError: *reactor* cannot watch file descriptors, runs on asyncio itself, or was given as well as *private*.
+        RuntimeError: *reactor* has a loop that is not closed, or is running already.
+
+    Context:
+        Any thread; the loop belongs to the thread that runs it.
+    """
+    if private:
+        if reactor is not None:
+            raise TypeError(f"private=True makes a reactor for the loop alone; leave out reactor={reactor!r}")
+        return _new_private_loop()
+    if reactor is None:
+        reactor = _process_reactor()
+        if not _reactors.may_use(reactor):
+            return _new_private_loop()
+    loop = _loop_of(reactor)
+    if loop is not None:
+        raise RuntimeError(
+            f"{reactor!r} has a loop already, {loop!r}: close that first, use it (txasync.get_event_loop()), "
+            f"or give the second loop a reactor of its own: txasync.new_event_loop(private=True)"
+        )
+    if reactor.running:
+        raise RuntimeError(
+            f"{reactor!r} is running already, so a new loop cannot run it: txasync.install() gives you a loop that "
+            f"runs with it; for a loop to be run in another thread, use txasync.new_event_loop(private=True)"
+        )
+    return _new_loop_on(reactor)
+
+
+def get_event_loop(reactor: Any = None) -> asyncio.AbstractEventLoop:
+    """
+    Return the loop that *reactor* has.
+
+    Args:
+        reactor: Default: that of the running loop, if it is one of ours, else the process's.
+
+    Raises:
+        RuntimeError: There is none. Nothing is installed or created.
+
+    Context:
+        Any thread; but only the reactor's may call the loop's methods, except ``call_soon_threadsafe``.
+    """
+    if reactor is None:
+        running = asyncio.events._get_running_loop()
+        if isinstance(running, ReactorEventLoop):
+            return running
+        reactor = _reactors.installed_reactor()
+        if reactor is None:
+            raise RuntimeError("no reactor is installed, so there is no loop yet: call txasync.install()")
+    loop = _reactors.host_loop(reactor) or _loop_of(reactor)
+    if loop is None:
+        raise RuntimeError(f"{reactor!r} has no asyncio loop: call txasync.install()")
+    return loop
+
+
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, reactor: Any = None) -> _T:
+    """
+    Run *main* on a reactor: ``asyncio.run`` with our loop, on every Python version.
+
+    Args:
+        main: A coroutine.
+        debug: Whether asyncio's debug mode is on. Default: as ``PYTHONASYNCIODEBUG`` or ``-X dev`` says.
+        reactor: As for `new_event_loop`.
+
+    Returns:
+        What *main* returns.
+
+    Raises:
+        ValueError: *main* is not a coroutine (up to Python 3.13; later, a TypeError if it cannot be awaited).
+        RuntimeError: A loop or the reactor runs in this thread already; or ``reactor.stop()`` ended the run.
+        KeyboardInterrupt: Ctrl-C was pressed; *main* has been cancelled.
+
+    Context:
+        A thread in which no loop runs. May be called any number of times.
+
+    Source:
+        asyncio, "Runners".
+    """
+    running = asyncio.events._get_running_loop()
+    if running is not None and not _is_left_behind(running):
+        if asyncio.iscoroutine(main):
+            main.close()
+        raise RuntimeError(
+            f"txasync.run() cannot be called while {running!r} runs in this thread: "
+            f"await the coroutine, or start it with asyncio.create_task()"
+        )
+
+    def loop_factory() -> ReactorEventLoop:
+        return new_event_loop(reactor)
+
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+            return runner.run(main)
+    return _run_3_10(main, debug, loop_factory())
+
+
+def _run_3_10(main: Coroutine[Any, Any, _T], debug: bool | None, loop: ReactorEventLoop) -> _T:
+    """``asyncio.run`` of 3.10, which takes no loop factory."""
+    try:
+        if not asyncio.iscoroutine(main):
+            raise ValueError(f"a coroutine was expected, got {main!r}")
+        asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            loop.run_until_complete(cancel_tasks(loop, lambda: None))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _process_reactor() -> Any:
+    """The process's reactor; Twisted's default one is installed if there is none."""
+    reactor = _reactors.installed_reactor()
+    if reactor is not None:
+        return reactor
+    running = asyncio.events._get_running_loop()
+    if running is not None:
+        raise RuntimeError(
+            f"asyncio runs here already ({running!r}) and no reactor is installed, so none can run in this thread: "
+            f"start the program with txasync.run(), or put a reactor on that loop, before anything imports "
+            f"twisted.internet.reactor, with twisted.internet.asyncioreactor.install(asyncio.get_running_loop())"
+        )
+    from twisted.internet import reactor  # the import installs it
+
+    return reactor
+
+
+def _loop_of(reactor: Any) -> ReactorEventLoop | None:
+    """The loop of *reactor* that is not closed."""
+    reference = _loops.get(reactor)
+    loop = None if reference is None else reference()
+    return None if loop is None or loop.is_closed() else loop
+
+
+def _new_loop_on(reactor: Any) -> ReactorEventLoop:
+    loop = ReactorEventLoop(reactor)
+    _loops[reactor] = weakref.ref(loop)
+    return loop
+
+
+def _new_private_loop() -> ReactorEventLoop:
+    reactor = _reactors.new_private_reactor()
+    try:
+        loop = ReactorEventLoop(reactor, owns_reactor=True)
+    except BaseException:
+        _reactors.dispose_private_reactor(reactor)
+        raise
+    _loops[reactor] = weakref.ref(loop)
+    return loop
+
+
+def _is_left_behind(loop: Any) -> bool:
+    """Whether *loop* only seems to run, because its reactor was crashed."""
+    return isinstance(loop, ReactorEventLoop) and not loop.reactor.running
