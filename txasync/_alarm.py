@@ -1,16 +1,19 @@
 """
-What wakes the loop for its first timer.
+What wakes the loop for its first timer, or at once.
 
 A reactor's ``DelayedCall`` follows the wall clock: if that is set back by an hour while the reactor sleeps, the call
 comes an hour late (https://github.com/twisted/twisted/issues/2424). asyncio's timers are monotonic, so where the
-kernel has a monotonic timer that is a descriptor, the poller watches that instead; it is cheaper, too.
+kernel has a monotonic timer that is a descriptor, the poller watches that instead; it is cheaper, too. For "at once" a
+``DelayedCall`` of zero seconds is the cheaper one, and the kernel's timer is its safeguard.
 """
 
 from __future__ import annotations
 
 import abc
+import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +30,14 @@ __all__ = ["Alarm", "DelayedCallAlarm", "alarm_for"]
 LONGEST_SLEEP_S = 86400.0
 
 
+# A step of the wall clock delays nothing by more than this.
+STEP_GUARD_S = 1.0
+
+
 class Alarm(abc.ABC):
-    """Calls one callable once, after a delay. May call it early, never twice for one `set`."""
+    """
+    Calls one callable, in the reactor's thread, after a delay. It may call early: whoever is called looks at the time.
+    """
 
     @abc.abstractmethod
     def set(self, delay_s: float) -> None:
@@ -71,29 +80,52 @@ class DelayedCallAlarm(Alarm):
 if sys.platform == "linux":
 
     class TimerfdAlarm(Alarm):
-        """By timerfd(2) on the monotonic clock. The descriptor is made when it is first needed."""
+        """
+        By timerfd(2) on the monotonic clock. The descriptor is made when it is first needed.
 
-        def __init__(self, poller: Poller, ring: Callable[[], None]) -> None:
+        The timer in the kernel is set only when it would ring too late. Most timers of a program are timeouts that
+        are cancelled; an alarm that rings for one of them costs a tick, setting it for each would cost two calls.
+        """
+
+        def __init__(self, reactor: Any, poller: Poller, ring: Callable[[], None]) -> None:
+            self._at_once = DelayedCallAlarm(reactor, ring)
             self._poller = poller
             self._ring = ring
             self._fd = -1
+            self._rings_at = math.inf
+            self._wanted = False
 
         def set(self, delay_s: float) -> None:
+            if delay_s > 0:
+                self._at_once.cancel()
+            else:
+                self._at_once.set(0.0)
+                delay_s = STEP_GUARD_S
+            self._wanted = True
+            when = time.monotonic() + delay_s
+            if when < self._rings_at:
+                self._rings_at = when
+                self._set_timer(min(delay_s, LONGEST_SLEEP_S))
+
+        def _set_timer(self, delay_s: float) -> None:
             if self._fd < 0:
                 self._fd = timerfd_create(_CLOCK_MONOTONIC, flags=_TFD_NONBLOCK | _TFD_CLOEXEC)
-                self._poller.set_reader(self._fd, self._fire)
-            # Zero would disarm it.
-            timerfd_settime(self._fd, initial=min(max(1e-9, delay_s), LONGEST_SLEEP_S))
+                self._poller.set_reader(self._fd, self._timer_rings)
+            timerfd_settime(self._fd, initial=delay_s)
 
-        def _fire(self) -> None:
-            self.cancel()  # which also makes it unreadable
-            self._ring()
+        def _timer_rings(self) -> None:
+            self._set_timer(0.0)  # which disarms it, and makes it unreadable
+            self._rings_at = math.inf
+            if self._wanted:
+                self._wanted = False
+                self._ring()
 
         def cancel(self) -> None:
-            if self._fd >= 0:
-                timerfd_settime(self._fd, initial=0.0)
+            self._at_once.cancel()
+            self._wanted = False
 
         def close(self) -> None:
+            self.cancel()
             if self._fd >= 0:
                 self._poller.remove_reader(self._fd)
                 os.close(self._fd)
@@ -115,5 +147,5 @@ def alarm_for(reactor: Any, poller: Poller, ring: Callable[[], None], *, own_clo
         own_clock: Whether the loop takes its time from *reactor* rather than from the machine.
     """
     if sys.platform == "linux" and not own_clock:
-        return TimerfdAlarm(poller, ring)
+        return TimerfdAlarm(reactor, poller, ring)
     return DelayedCallAlarm(reactor, ring)

@@ -56,7 +56,10 @@ class ReactorEvents:
         """Call back no more."""
         while self._triggers:
             _, trigger = self._triggers.popitem()
-            self._reactor.removeSystemEventTrigger(trigger)
+            try:
+                self._reactor.removeSystemEventTrigger(trigger)
+            except NotImplementedError:
+                pass  # Twisted's fake reactors cannot; without its entry here, the trigger does nothing
 
     def _add(self, phase: str, event: str, trigger: Callable[[], object]) -> None:
         """Add a one-time trigger, as all of Twisted's are, and remember it until it fires."""

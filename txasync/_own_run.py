@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ReactorNotRestartable
-
 from ._signals import InterruptGuard, SignalKeeper
 
 __all__ = ["OwnRun"]
@@ -47,9 +45,6 @@ class OwnRun:
 
         Args:
             by_hand: Iterate the reactor, because it was stopped before.
-
-        Raises:
-            RuntimeError: The reactor was stopped before this loop was made.
         """
         self.active = True
         self._by_hand = by_hand
@@ -89,13 +84,7 @@ class OwnRun:
             self._signals_changed()
 
     def _run(self, *, install_signal_handlers: bool) -> None:
-        try:
-            self._reactor.run(installSignalHandlers=install_signal_handlers)
-        except ReactorNotRestartable as error:
-            raise RuntimeError(
-                f"{self._reactor!r} was stopped by reactor.stop(), which is for ever, so no loop can run on it: "
-                f"make the loop with txasync.new_event_loop(private=True), or do not stop the reactor"
-            ) from error
+        self._reactor.run(installSignalHandlers=install_signal_handlers)
 
     def _iterate(self) -> None:
         while self._by_hand:

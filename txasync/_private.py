@@ -52,6 +52,7 @@ PRIVATE_NAMES = (
     PrivateName(_REACTOR, "_removeInternalReader", "as above"),
     PrivateName(_REACTOR, "_internalReaders", "what a reactor of our own must give back when its loop is closed"),
     PrivateName(_REACTOR, "_registerAsIOThread", "a reactor of our own must not become the process's I/O thread"),
+    PrivateName(_REACTOR, "_startedBefore", "whether the reactor was stopped, so that no loop can run on it"),
     PrivateName(_REACTOR, "_stopThreadPool", "an idle thread pool would keep the process from exiting"),
     PrivateName(_REACTOR, "_poller", "the epoll object of a reactor of our own, to be closed with it"),
     PrivateName("twisted.internet.defer.DeferredList", "_deferredList", "the end of users' before-shutdown triggers"),

@@ -13,9 +13,10 @@ __all__ = [
     "host_loop",
     "installed_reactor",
     "is_fake",
-    "may_use",
+    "may_use_installed_reactor",
     "new_private_reactor",
     "release_threads",
+    "was_stopped",
 ]
 
 
@@ -29,11 +30,17 @@ def is_fake(reactor: Any) -> bool:
     return callable(getattr(reactor, "advance", None))
 
 
-def may_use(reactor: Any) -> bool:
-    """Whether this thread may run *reactor*, the process's own, or is running it."""
-    if reactor.running:
+def may_use_installed_reactor() -> bool:
+    """Whether this thread may run the process's reactor, installing one if there is none, or is running it."""
+    reactor = installed_reactor()
+    if reactor is not None and reactor.running:
         return threadable.isInIOThread()
     return threading.current_thread() is threading.main_thread()
+
+
+def was_stopped(reactor: Any) -> bool:
+    """Whether somebody has called ``reactor.stop()``, after which *reactor* never runs again."""
+    return bool(getattr(reactor, "_startedBefore", False))
 
 
 def host_loop(reactor: Any) -> Any | None:

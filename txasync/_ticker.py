@@ -9,9 +9,9 @@ of these states, and every way out of them leads to a tick:
 state      meaning                                   what brings the next tick
 ========== ========================================= =======================================================
 stopped    the loop does not run                     `start`
-asleep     nothing is ready                          the poller (a descriptor, another thread), the alarm
-                                                     (the first timer), `wake` (a callback was added)
-due        callbacks are ready                       one ``DelayedCall`` of zero seconds, the only one we ever have
+asleep     nothing is ready                          the poller (a descriptor, another thread), the alarm, set to
+                                                     the first timer, or `wake` (a callback or timer was added)
+due        callbacks are ready                       the alarm, set to now
 ticking    a tick is on the stack                    its own end: asleep or due
 ========== ========================================= =======================================================
 
@@ -23,8 +23,8 @@ poller is suspended until the tick ends, so that the inner iteration does not sp
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sized
-from typing import Any
 
 from ._alarm import Alarm
 from .polling import Poller
@@ -35,13 +35,15 @@ __all__ = ["ROUNDS_PER_TICK", "Ticker"]
 # fewer let Twisted's own events wait less.
 ROUNDS_PER_TICK = 32
 
+NOW = -math.inf
+"""A time that is over, whatever the loop's clock says."""
+
 
 class Ticker:
     """
-    Drives one loop from one reactor.
+    Drives one loop.
 
     Args:
-        reactor: The reactor, for its ``callLater``.
         run_round: Polls, then runs what is due and what was ready.
         ready: The loop's queue: true while callbacks are ready.
         first_timer: When the first timer is due, in seconds of the loop's time; None without one.
@@ -58,7 +60,6 @@ class Ticker:
 
     def __init__(
         self,
-        reactor: Any,
         *,
         run_round: Callable[[], None],
         ready: Sized,
@@ -68,7 +69,6 @@ class Ticker:
         stopped: Callable[[], None],
         interrupted: Callable[[BaseException], None],
     ) -> None:
-        self._reactor = reactor
         self._run_round = run_round
         self._ready = ready
         self._first_timer = first_timer
@@ -79,7 +79,6 @@ class Ticker:
         self._poller: Poller
         self._alarm: Alarm
         self._armed_for: float | None = None
-        self._call: Any = None
         self._error: BaseException | None = None
         self._suspended = False
         self.asleep = False
@@ -94,18 +93,16 @@ class Ticker:
     def start(self) -> None:
         """Tick as soon as the reactor runs, and from then on."""
         self.started = True
-        self._call_at_once()
+        self._set_alarm(NOW)
 
     def stop(self) -> None:
         """Tick no more, and leave nothing in the reactor that could be taken for work."""
         self.started = self.asleep = False
-        self._cancel_call()
-        self._alarm.cancel()
-        self._armed_for = None
+        self._set_alarm(None)
 
     def wake(self) -> None:
-        """Tick soon: something was added while the loop was `asleep`."""
-        self._sleep_or_call()
+        """Something was added while the loop was `asleep`: tick when it is due."""
+        self._await_next()
 
     def alarm_rang(self) -> None:
         """The first timer is due, perhaps."""
@@ -121,7 +118,6 @@ class Ticker:
         if not self.started:
             return
         self.asleep = False
-        self._cancel_call()
         if self._error is None:
             self._run_rounds()
         if self._error is not None:
@@ -130,7 +126,7 @@ class Ticker:
         elif self._is_stopping():
             self._stopped()
         if self.started:
-            self._sleep_or_call()
+            self._await_next()
 
     def _run_rounds(self) -> None:
         self.ticking = True
@@ -149,33 +145,18 @@ class Ticker:
         """Let the next tick run nothing and end with *error*; it is for the caller to wake the reactor."""
         self._error = error
 
-    def _tick_by_call(self) -> None:
-        self._call = None
-        self.tick()
+    def _await_next(self) -> None:
+        self.asleep = not self._ready and not self._is_stopping()
+        self._set_alarm(self._first_timer() if self.asleep else NOW)
 
-    def _sleep_or_call(self) -> None:
-        if self._ready or self._is_stopping():
-            self._call_at_once()
-            return
-        self.asleep = True
-        when = self._first_timer()
+    def _set_alarm(self, when: float | None) -> None:
         if when == self._armed_for:
             return
         self._armed_for = when
         if when is None:
             self._alarm.cancel()
         else:
-            self._alarm.set(when - self._time())
-
-    def _call_at_once(self) -> None:
-        self.asleep = False
-        if self._call is None:
-            self._call = self._reactor.callLater(0, self._tick_by_call)
-
-    def _cancel_call(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
+            self._alarm.set(0.0 if when == NOW else max(1e-9, when - self._time()))
 
     def _suspend(self) -> None:
         if not self._suspended:

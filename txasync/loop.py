@@ -83,7 +83,6 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
             raise
         self._constructed = True
         self._ticker = Ticker(
-            reactor,
             run_round=self._run_once,
             ready=self._ready,
             first_timer=self._first_timer,

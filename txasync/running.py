@@ -40,7 +40,8 @@ def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
 
     Raises:
         TypeError: *reactor* cannot watch file descriptors.
-        RuntimeError: This is another thread than the reactor's, or asyncio runs here already without a reactor.
+        RuntimeError: This is another thread than the reactor's, asyncio runs here already without a reactor, or
+            *reactor* was stopped.
 
     Context:
         The reactor's thread. May be called before or after the reactor has started, and more than once.
@@ -75,7 +76,7 @@ def new_event_loop(reactor: Any = None, private: bool = False) -> ReactorEventLo
 
     Raises:
         TypeError: *reactor* cannot watch file descriptors, runs on asyncio itself, or was given as well as *private*.
-        RuntimeError: *reactor* has a loop that is not closed, or is running already.
+        RuntimeError: *reactor* has a loop that is not closed, is running already, or was stopped.
 
     Context:
         Any thread; the loop belongs to the thread that runs it.
@@ -85,9 +86,9 @@ def new_event_loop(reactor: Any = None, private: bool = False) -> ReactorEventLo
             raise TypeError(f"private=True makes a reactor for the loop alone; leave out reactor={reactor!r}")
         return _new_private_loop()
     if reactor is None:
-        reactor = _process_reactor()
-        if not _reactors.may_use(reactor):
+        if not _reactors.may_use_installed_reactor():
             return _new_private_loop()
+        reactor = _process_reactor()
     loop = _loop_of(reactor)
     if loop is not None:
         raise RuntimeError(
@@ -151,22 +152,27 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, reactor: An
     Source:
         asyncio, "Runners".
     """
-    running = asyncio.events._get_running_loop()
-    if running is not None and not _is_left_behind(running):
+    try:
+        _check_that_nothing_runs()
+        loop = new_event_loop(reactor)
+    except BaseException:
         if asyncio.iscoroutine(main):
-            main.close()
+            main.close()  # it will never be awaited; the error says enough
+        raise
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+            return runner.run(main)
+    return _run_3_10(main, debug, loop)
+
+
+def _check_that_nothing_runs() -> None:
+    running = asyncio.events._get_running_loop()
+    # A loop whose reactor was crashed only seems to run; it has not been told.
+    if running is not None and not (isinstance(running, ReactorEventLoop) and not running.reactor.running):
         raise RuntimeError(
             f"txasync.run() cannot be called while {running!r} runs in this thread: "
             f"await the coroutine, or start it with asyncio.create_task()"
         )
-
-    def loop_factory() -> ReactorEventLoop:
-        return new_event_loop(reactor)
-
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-            return runner.run(main)
-    return _run_3_10(main, debug, loop_factory())
 
 
 def _run_3_10(main: Coroutine[Any, Any, _T], debug: bool | None, loop: ReactorEventLoop) -> _T:
@@ -213,6 +219,11 @@ def _loop_of(reactor: Any) -> ReactorEventLoop | None:
 
 
 def _new_loop_on(reactor: Any) -> ReactorEventLoop:
+    if _reactors.was_stopped(reactor):
+        raise RuntimeError(
+            f"{reactor!r} was stopped by reactor.stop(), which is for ever, so no new loop can run on it: "
+            f"use txasync.new_event_loop(private=True), or let the reactor run for as long as you need it"
+        )
     loop = ReactorEventLoop(reactor)
     _loops[reactor] = weakref.ref(loop)
     return loop
@@ -228,7 +239,3 @@ def _new_private_loop() -> ReactorEventLoop:
     _loops[reactor] = weakref.ref(loop)
     return loop
 
-
-def _is_left_behind(loop: Any) -> bool:
-    """Whether *loop* only seems to run, because its reactor was crashed."""
-    return isinstance(loop, ReactorEventLoop) and not loop.reactor.running

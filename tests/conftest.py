@@ -1,0 +1,174 @@
+"""Fixtures: a loop in every way it can be run, and the check that a test leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.pollreactor import PollReactor
+from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import globalLogPublisher
+
+from txasync import ReactorEventLoop, _reactors
+from txasync.polling import NestedPoller, PerDescriptorPoller, PollerFactory
+
+T = TypeVar("T")
+
+REACTORS: dict[str, Callable[[], Any]] = {"epoll": EPollReactor, "poll": PollReactor, "select": SelectReactor}
+POLLERS: dict[str, PollerFactory] = {"nested": NestedPoller, "per-descriptor": PerDescriptorPoller}
+MODES = ("asyncio-first", "reactor-first")
+
+
+@pytest.fixture(params=REACTORS)
+def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A reactor of each kind, not the process's own."""
+    reactor = REACTORS[request.param]()
+    yield reactor
+    left = reactor.getDelayedCalls()
+    _reactors.release_threads(reactor)
+    _reactors.dispose_private_reactor(reactor)
+    assert not left, f"the reactor still has {left}"
+
+
+@pytest.fixture(params=POLLERS)
+def poller_factory(request: pytest.FixtureRequest) -> PollerFactory:
+    """Each poller."""
+    return POLLERS[request.param]
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Which side was there first."""
+    mode: str = request.param
+    return mode
+
+
+@pytest.fixture
+def loop(reactor: Any, poller_factory: PollerFactory) -> Iterator[ReactorEventLoop]:
+    """A loop on each kind of reactor, with each poller, that does not run yet."""
+    loop = ReactorEventLoop(reactor, poller_factory=poller_factory)
+    yield loop
+    loop.close()
+
+
+class Runner:
+    """Runs a coroutine function in one of the two modes, on one reactor."""
+
+    def __init__(self, mode: str, reactor: Any, loop: ReactorEventLoop) -> None:
+        self.mode = mode
+        self.reactor = reactor
+        self.loop = loop
+
+    def __call__(self, main: Callable[[], Awaitable[T]]) -> T:
+        """Run *main* to its end and return its result."""
+        if self.mode == "asyncio-first":
+            return self.loop.run_until_complete(_awaited(main))
+        outcome: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            task = self.loop.create_task(_awaited(main))
+            outcome.append(task)
+            task.add_done_callback(lambda task: self.reactor.stop())
+
+        self.reactor.callWhenRunning(start)
+        self.reactor.run(installSignalHandlers=threading.current_thread() is threading.main_thread())
+        return outcome[0].result()
+
+
+async def _awaited(main: Callable[[], Awaitable[T]]) -> T:
+    return await main()
+
+
+@pytest.fixture
+def run(mode: str, reactor: Any, loop: ReactorEventLoop) -> Runner:
+    """Run a coroutine function: in each mode, on each kind of reactor, with each poller."""
+    return Runner(mode, reactor, loop)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cheap_collections() -> Iterator[None]:
+    """Each test ends with a garbage collection; it need not look at all that was imported before the first."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+class Reports:
+    """What was reported as an error, on either side, while a test ran. A test that expects something clears it."""
+
+    def __init__(self) -> None:
+        self.twisted: list[Any] = []
+        self.asyncio: list[logging.LogRecord] = []
+        self.unraisable: list[Any] = []
+
+    def see_twisted(self, event: Any) -> None:
+        if "log_failure" in event:
+            self.twisted.append(event["log_failure"])
+
+    def see_asyncio(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            self.asyncio.append(record)
+        return True
+
+    def clear(self) -> None:
+        """Forget what was expected."""
+        self.twisted.clear()
+        self.asyncio.clear()
+
+
+@pytest.fixture
+def reports() -> Iterator[Reports]:
+    """The errors that were reported; what is left in it at the end of a test fails the test."""
+    reports = Reports()
+    logger = logging.getLogger("asyncio")
+    globalLogPublisher.addObserver(reports.see_twisted)
+    logger.addFilter(reports.see_asyncio)
+    yield reports
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+    logger.removeFilter(reports.see_asyncio)
+    globalLogPublisher.removeObserver(reports.see_twisted)
+    assert not reports.twisted, reports.twisted
+    assert not reports.asyncio, [record.getMessage() for record in reports.asyncio]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a descriptor, a thread, a running loop or a reported error behind fails."""
+    descriptors = open_descriptors()
+    threads = set(threading.enumerate())
+    # In here, so that it looks after everything that other fixtures undo.
+    request.getfixturevalue("reports")
+    yield
+    assert asyncio.events._get_running_loop() is None
+    request.addfinalizer(lambda: _compare(descriptors, threads))
+
+
+def _compare(descriptors: dict[int, str], threads: set[threading.Thread]) -> None:
+    left = {fd: what for fd, what in open_descriptors().items() if fd not in descriptors}
+    assert not left, f"descriptors left open: {left}"
+    new = [thread for thread in threading.enumerate() if thread not in threads and thread.is_alive()]
+    for thread in new:
+        thread.join(5)
+    assert not [thread for thread in new if thread.is_alive()], f"threads left: {new}"
+
+
+def open_descriptors() -> dict[int, str]:
+    """Every open descriptor, and what it is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the one of the listing itself
+    return found
