@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
@@ -102,17 +102,26 @@ def cheap_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
+class TwistedReport(NamedTuple):
+    """A failure in the Twisted log."""
+
+    type: type[BaseException]
+    value: str
+    traceback: str
+
+
 class Reports:
     """What was reported as an error, on either side, while a test ran. A test that expects something clears it."""
 
     def __init__(self) -> None:
-        self.twisted: list[Any] = []
+        self.twisted: list[TwistedReport] = []
         self.asyncio: list[logging.LogRecord] = []
-        self.unraisable: list[Any] = []
 
     def see_twisted(self, event: Any) -> None:
-        if "log_failure" in event:
-            self.twisted.append(event["log_failure"])
+        failure = event.get("log_failure")
+        if failure is not None:
+            # Not the failure itself: the frames of its traceback would keep alive what the test wants collected.
+            self.twisted.append(TwistedReport(failure.type, str(failure.value), failure.getTraceback()))
 
     def see_asyncio(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ._signals import InterruptGuard, SignalKeeper
+from ._signals import ChildSignals, InterruptGuard
 
 __all__ = ["OwnRun"]
 
@@ -25,18 +25,15 @@ class OwnRun:
     Args:
         reactor: The reactor.
         interrupts: Lets Ctrl-C through to the loop's program.
-        signals_changed: Called after the reactor has installed or dropped signal handlers.
 
     Attributes:
         active: Whether `run` is on the stack.
     """
 
-    def __init__(self, reactor: Any, interrupts: InterruptGuard, signals_changed: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, interrupts: InterruptGuard) -> None:
         self._reactor = reactor
         self._interrupts = interrupts
-        self._signals_changed = signals_changed
         self._by_hand = False
-        self._keeper: SignalKeeper | None = None
         self.active = False
 
     def run(self, *, by_hand: bool) -> None:
@@ -48,13 +45,12 @@ class OwnRun:
         """
         self.active = True
         self._by_hand = by_hand
+        run = self._iterate if by_hand else self._run
         try:
-            if by_hand:
-                self._iterate()
-            elif threading.current_thread() is threading.main_thread():
-                self._run_with_signals()
+            if threading.current_thread() is threading.main_thread():
+                self._with_signals(run)
             else:
-                self._run(install_signal_handlers=False)
+                run()
         finally:
             self.active = self._by_hand = False
 
@@ -65,26 +61,20 @@ class OwnRun:
         else:
             self._reactor.crash()
 
-    def reactor_started(self) -> None:
-        """The reactor has installed its signal handlers."""
-        if self._keeper is not None:
-            self._keeper.give_back()
-            # Reactors of GLib install theirs once more after their first turn.
-            self._reactor.callLater(0, self._keeper.give_back)
-
-    def _run_with_signals(self) -> None:
-        self._interrupts.install()
-        self._keeper = SignalKeeper()
+    def _with_signals(self, run: Callable[[], None]) -> None:
         try:
-            self._run(install_signal_handlers=True)
+            self._interrupts.install()
+        except ValueError:
+            run()  # embedded Pythons and subinterpreters may have no signals, even in the main thread
+            return
+        try:
+            with ChildSignals(self._reactor):
+                run()
         finally:
-            self._keeper.give_back_sigchld()
-            self._keeper = None
             self._interrupts.uninstall()
-            self._signals_changed()
 
-    def _run(self, *, install_signal_handlers: bool) -> None:
-        self._reactor.run(installSignalHandlers=install_signal_handlers)
+    def _run(self) -> None:
+        self._reactor.run(installSignalHandlers=False)
 
     def _iterate(self) -> None:
         while self._by_hand:

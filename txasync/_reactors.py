@@ -39,8 +39,8 @@ def may_use_installed_reactor() -> bool:
 
 
 def was_stopped(reactor: Any) -> bool:
-    """Whether somebody has called ``reactor.stop()``, after which *reactor* never runs again."""
-    return bool(getattr(reactor, "_startedBefore", False))
+    """Whether *reactor* was ended by ``reactor.stop()``, after which it never runs again."""
+    return bool(getattr(reactor, "_startedBefore", False)) and not reactor.running
 
 
 def host_loop(reactor: Any) -> Any | None:
@@ -81,7 +81,6 @@ def release_threads(reactor: Any) -> None:
 
 def dispose_private_reactor(reactor: Any) -> None:
     """Give back what *reactor*, from `new_private_reactor`, holds: its descriptors."""
-    reactor.removeAll()
     for reader in list(reactor._internalReaders):
         reactor._removeInternalReader(reader)
         reader.connectionLost(None)

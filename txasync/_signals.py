@@ -3,21 +3,29 @@ Signals, shared with the reactor.
 
 Twisted owns ``signal.set_wakeup_fd``: its SIGCHLD waker is how it learns of the ends of its children, and the same
 descriptor wakes the reactor for every other signal that has a handler in Python. Whoever takes it away makes
-``spawnProcess`` deaf, even if it is given back at once. So nothing here touches it: asyncio's handlers are ordinary
-Python handlers that wake the loop.
+``spawnProcess`` deaf, even if it is given back at once. So nothing here touches what the reactor has set: asyncio's
+handlers are ordinary Python handlers that wake the loop. Only in a run that the loop itself begins, with the reactor's
+own handlers left out, is the descriptor ours to set, for the reactor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["InterruptGuard", "SignalHandlers", "SignalKeeper"]
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.process import reapAllProcesses
+from zope.interface import implementer
+
+from .polling import InternalReaders
+
+__all__ = ["ChildSignals", "InterruptGuard", "SignalHandlers", "ignore_signal"]
 
 
 class SignalHandlers:
@@ -70,10 +78,13 @@ class SignalHandlers:
             self.remove(signum)
 
     def take_again(self) -> None:
-        """Put our handlers back where a reactor that started or stopped has put its own."""
-        for signum in self._handles:
+        """Put our handlers back where a reactor that has started put its own."""
+        for signum, handle in self._handles.items():
             if signal.getsignal(signum) != self._on_signal:
                 self._take(signum)
+                if signum == signal.SIGCHLD:
+                    # One that came meanwhile went to the reactor alone. SIGCHLDs coalesce, so nobody counts them.
+                    self._run_soon(handle)
 
     def _take(self, signum: int) -> None:
         try:
@@ -85,7 +96,7 @@ class SignalHandlers:
                 raise RuntimeError(f"sig {signum} cannot be caught") from error
             raise
         # Only a reactor's handler is gone back to. Any other belongs to a run that will be over by then, or it is the
-        # default anyway. SIGCHLD needs some handler while a reactor runs, or its wakeup descriptor stays silent.
+        # default anyway.
         if _is_twisteds(replaced):
             self._replaced[signum] = replaced
         else:
@@ -108,39 +119,71 @@ def _is_twisteds(handler: Any) -> bool:
     )
 
 
-class SignalKeeper:
+class ChildSignals:
     """
-    Keeps a reactor that a loop runs from taking signals that the program did not give it.
+    SIGCHLD for a reactor that the loop runs: a context to run it in.
 
-    ``reactor.run()`` installs handlers: for SIGCHLD, which it needs, and for SIGINT, SIGTERM and SIGBREAK, which mean
-    ``reactor.stop()`` then. Under ``asyncio.run`` these have to do what they do without a reactor.
+    ``reactor.run()`` installs handlers for SIGCHLD, which it needs, and for SIGINT, SIGTERM and SIGBREAK, which mean
+    ``reactor.stop()`` then. Under ``asyncio.run`` these have to do what they do without a reactor, so it is run without
+    its handlers, and this does for SIGCHLD what they would. A handler of the user's stays in place.
+
+    Context:
+        The main thread.
     """
+
+    def __init__(self, reactor: Any) -> None:
+        self._readers = InternalReaders(reactor)
+
+    def __enter__(self) -> None:
+        self._waker = _ReapingWaker()
+        self._readers.add(self._waker)
+        self._wakeup_before = signal.set_wakeup_fd(self._waker.writing, warn_on_full_buffer=False)
+        if not callable(signal.getsignal(signal.SIGCHLD)):
+            signal.signal(signal.SIGCHLD, ignore_signal)
+            signal.siginterrupt(signal.SIGCHLD, False)
+        # Those that have ended before there was a handler.
+        reapAllProcesses()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if signal.getsignal(signal.SIGCHLD) is ignore_signal:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._readers.remove(self._waker)
+        self._waker.close()
+
+
+def ignore_signal(signum: int, frame: FrameType | None) -> None:
+    """A handler for a signal of which only the wakeup descriptor is to hear: without one it would not."""
+
+
+@implementer(IReadDescriptor)
+class _ReapingWaker:
+    """Wakes the reactor for every signal that has a handler in Python, and reaps Twisted's children then."""
 
     def __init__(self) -> None:
-        names = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGCHLD")
-        signums = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        self._before = {signum: signal.getsignal(signum) for signum in signums}
+        self._reading, self.writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        os.set_blocking(self.writing, False)
 
-    def give_back(self) -> None:
-        """
-        After the reactor has started: give every signal that it took to whom it belonged.
+    def fileno(self) -> int:
+        return self._reading
 
-        For SIGCHLD the reactor needs no handler of its own, but some handler in Python: see above.
-        """
-        for signum, before in self._before.items():
-            if _is_twisteds(signal.getsignal(signum)) and (signum != signal.SIGCHLD or callable(before)):
-                _set(signum, before)
+    def doRead(self) -> None:
+        try:
+            os.read(self._reading, 65536)
+        except BlockingIOError:
+            pass  # read already, in an iteration inside of this one
+        reapAllProcesses()
 
-    def give_back_sigchld(self) -> None:
-        """After the reactor has ended, which leaves SIGCHLD at its default."""
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
-            _set(signal.SIGCHLD, self._before[signal.SIGCHLD])
+    def logPrefix(self) -> str:
+        return "signals"
 
+    def connectionLost(self, reason: object) -> None:
+        """Nothing: this is the reactor's end, or the run's, which closes us."""
 
-def _set(signum: int, handler: Any) -> None:
-    """Install *handler*, unless it is None: one that was not installed from Python and that Python cannot install."""
-    if handler is not None:
-        signal.signal(signum, handler)
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self.writing)
 
 
 class InterruptGuard:
@@ -161,21 +204,31 @@ class InterruptGuard:
         self._may_raise = may_raise
         self._interrupted = interrupted
         self._inner: Any = None
+        self._installed = False
 
     def install(self) -> None:
-        """Get in front of the handler of SIGINT, if it is a Python function."""
+        """
+        Get in front of the handler of SIGINT, if it is a Python function.
+
+        Raises:
+            ValueError: The main thread's interpreter has no signals.
+        """
         current = signal.getsignal(signal.SIGINT)
         if callable(current):
             self._inner = current
             signal.signal(signal.SIGINT, self._on_interrupt)
+        self._installed = True
 
     def uninstall(self) -> None:
         """Give way, unless another handler has been installed since."""
+        self._installed = False
         if signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, self._inner)
 
     def guarding(self, handler: Callable[..., Any]) -> signal._HANDLER:
-        """The handler to install while we are in use so that *handler* is called as described above."""
+        """The handler to install for SIGINT so that *handler* is called as described above, as long as that is needed."""
+        if not self._installed:
+            return handler
         self._inner = handler
         return self._on_interrupt
 

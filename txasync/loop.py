@@ -22,7 +22,7 @@ from ._alarm import alarm_for
 from ._lifecycle import ReactorEvents
 from ._own_run import OwnRun
 from ._shutdown import shut_down
-from ._signals import InterruptGuard, SignalHandlers
+from ._signals import InterruptGuard, SignalHandlers, ignore_signal
 from ._ticker import Ticker
 from .polling import PollerFactory, PollerSelector, for_reactor
 
@@ -95,7 +95,7 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
         self._ticker.attach(self._poller, self._alarm)
         self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
         self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
-        self._own_run = OwnRun(reactor, self._interrupts, self._signals.take_again)
+        self._own_run = OwnRun(reactor, self._interrupts)
         self._interruption: BaseException | None = None
         self._reactor_state = _ReactorState.USABLE
         self._closes_with_reactor = False
@@ -252,8 +252,10 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
             self._enter()
 
     def _reactor_started(self) -> None:
-        self._own_run.reactor_started()
-        self._signals.take_again()
+        if not self._own_run.active:
+            self._signals.take_again()
+            # Reactors of GLib install their handlers once more in their first turn.
+            self.reactor.callLater(0, self._signals.take_again)
 
     def _reactor_shuts_down(self) -> Deferred[None]:
         self._reactor_state = _ReactorState.ENDING
@@ -262,9 +264,14 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
             done.callback(None)
             return done
         ending = shut_down(self, self.shutdown_timeout_s, self._servers, self._open_transports)
-        task = asyncio.ensure_future(ending, loop=self)
-        # The reactor goes on with its shutdown, which may close us, from a call of its own: not inside a tick.
-        task.add_done_callback(lambda task: self.reactor.callLater(0, done.callback, None))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.call_exception_handler({"message": "shutdown failed", "exception": error, "task": task})
+            # The reactor goes on with its shutdown, which may close us, from a call of its own: not inside a tick.
+            self.reactor.callLater(0, done.callback, None)
+
+        asyncio.ensure_future(ending, loop=self).add_done_callback(ended)
         return done
 
     def _open_transports(self) -> list[Any]:
@@ -395,11 +402,11 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
         self._write_to_self()
 
     def _default_signal_handler(self, signum: int) -> Any:
-        if signum != signal.SIGINT:
-            return signal.SIG_DFL
-        if self._own_run.active:
+        if signum == signal.SIGINT:
             return self._interrupts.guarding(signal.default_int_handler)
-        return signal.default_int_handler
+        if signum == signal.SIGCHLD and self._own_run.active:
+            return ignore_signal
+        return signal.SIG_DFL
 
     # Errors
 

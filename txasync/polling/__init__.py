@@ -16,9 +16,19 @@ from ._descriptor import PerDescriptorPoller
 from ._kernel import kernel_set_class
 from ._nested import NestedPoller
 from ._poller import Callback, Poller
+from ._reactor_readers import InternalReaders
 from ._selector import PollerSelector
 
-__all__ = ["Callback", "NestedPoller", "PerDescriptorPoller", "Poller", "PollerFactory", "PollerSelector", "for_reactor"]
+__all__ = [
+    "Callback",
+    "InternalReaders",
+    "NestedPoller",
+    "PerDescriptorPoller",
+    "Poller",
+    "PollerFactory",
+    "PollerSelector",
+    "for_reactor",
+]
 
 PollerFactory = Callable[[Any, Callable[[], None]], Poller]
 

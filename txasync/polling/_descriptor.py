@@ -8,6 +8,7 @@ reactor a dispatch for every event.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PerDescriptorPoller"]
 
+# The reactor has removed the descriptor; both directions are told.
+LOST = READ | WRITE | 4
+
 
 @implementer(IReadWriteDescriptor)
 class _Descriptor:
@@ -34,6 +38,7 @@ class _Descriptor:
         self._note = note
         self.reader: Callback | None = None
         self.writer: Callback | None = None
+        self._proven = False
 
     def fileno(self) -> int:
         return self._fd
@@ -49,7 +54,21 @@ class _Descriptor:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw a hang-up or an error, and has removed us: both directions learn it by their next call."""
-        self._note(self, READ | WRITE)
+        self._note(self, LOST)
+
+    def is_really_ready(self) -> bool:
+        """
+        Whether the first event that is told of us is ours.
+
+        The reactor may have collected it for the last owner of our number before that was closed, in the batch in
+        which we were made. No later event can be.
+        """
+        if not self._proven:
+            self._proven = True
+            poll = select.poll()
+            poll.register(self._fd, (select.POLLIN if self.reader else 0) | (select.POLLOUT if self.writer else 0))
+            return bool(poll.poll(0))
+        return True
 
 
 class PerDescriptorPoller(Poller):
@@ -152,21 +171,26 @@ class PerDescriptorPoller(Poller):
             pass  # as above
 
     def _note(self, descriptor: _Descriptor, ready: int) -> None:
-        if self._descriptors.get(descriptor.fileno()) is descriptor:
+        if not self._is_watched(descriptor):
+            return
+        if descriptor.is_really_ready():
             self._noted[descriptor] = self._noted.get(descriptor, 0) | ready
             self._on_ready()
+        elif ready == LOST:
+            self._show_again(descriptor)
 
     def poll(self) -> None:
         noted, self._noted = self._noted, {}
         for descriptor, ready in noted.items():
-            fd = descriptor.fileno()
-            for direction in READ, WRITE:
-                if ready & direction and self._descriptors.get(fd) is descriptor:
-                    callback = descriptor.reader if direction == READ else descriptor.writer
-                    if callback is not None:
-                        callback()
-            if ready == READ | WRITE and self._descriptors.get(fd) is descriptor:
+            if ready & READ and self._is_watched(descriptor) and descriptor.reader is not None:
+                descriptor.reader()
+            if ready & WRITE and self._is_watched(descriptor) and descriptor.writer is not None:
+                descriptor.writer()
+            if ready & LOST == LOST and self._is_watched(descriptor):
                 self._show_again(descriptor)
+
+    def _is_watched(self, descriptor: _Descriptor) -> bool:
+        return self._descriptors.get(descriptor.fileno()) is descriptor
 
     def _show_again(self, descriptor: _Descriptor) -> None:
         """After a hang-up the reactor has dropped *descriptor*; while its owner keeps it, it is told again."""
