@@ -144,7 +144,7 @@ def _without_machinery(traceback: TracebackType | None) -> TracebackType | None:
     assert traceback is not None
     runpys = runpy.run_module.__code__.co_filename
     entry = traceback.tb_next
-    while entry is not None and entry.tb_frame.f_code.co_filename.startswith((runpys, "<frozen importlib")):
+    while entry is not None and entry.tb_frame.f_code.co_filename == runpys:
         entry = entry.tb_next
     return entry
 

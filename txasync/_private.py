@@ -28,6 +28,7 @@ class PrivateName(NamedTuple):
 _LOOP = "asyncio.SelectorEventLoop"
 _REACTOR = "twisted.internet.epollreactor.EPollReactor"
 _RUN = "run_forever() is one with its own way of waiting; a reactor's run needs the same set-up around it"
+_MADE = "overridden to learn of transports, which are to be closed with the reactor"
 
 PRIVATE_NAMES = (
     PrivateName(_LOOP, "_run_once", "one iteration: selector, timers, ready callbacks, debug mode, per version"),
@@ -45,7 +46,13 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_asyncgen_finalizer_hook", _RUN),
     PrivateName(_LOOP, "_default_executor", "shutdown_default_executor() has no timeout before 3.12", before=(3, 12)),
     PrivateName(_LOOP, "_executor_shutdown_called", "as above", before=(3, 12)),
+    PrivateName(_LOOP, "_start_serving", "overridden to learn of servers, which are to be closed with the reactor"),
+    PrivateName(_LOOP, "_make_ssl_transport", _MADE),
+    PrivateName(_LOOP, "_make_read_pipe_transport", _MADE),
+    PrivateName(_LOOP, "_make_write_pipe_transport", _MADE),
+    PrivateName(_LOOP, "_make_subprocess_transport", _MADE),
     PrivateName("asyncio.TimerHandle", "_source_traceback", "debug mode names the caller's frame, not ours"),
+    PrivateName("runpy", "_run_module_as_main", "what python -m itself calls, with its messages and its __main__"),
     PrivateName("asyncio.events", "_set_running_loop", "asyncio documents it for event loops, in the module's source"),
     PrivateName("asyncio.events", "_get_running_loop", "as above"),
     PrivateName(_REACTOR, "_addInternalReader", "a reader that survives disconnectAll and that trial does not mind"),

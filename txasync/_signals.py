@@ -14,16 +14,21 @@ import asyncio
 import errno
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Optional
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.process import reapAllProcesses
 from zope.interface import implementer
 
 from .polling import InternalReaders
+
+SignalHandler = Callable[[int, Optional[FrameType]], Any] | int | None
+"""What ``signal.signal`` takes and gives."""
 
 __all__ = ["ChildSignals", "InterruptGuard", "SignalHandlers", "ignore_signal"]
 
@@ -41,12 +46,12 @@ class SignalHandlers:
     """
 
     def __init__(
-        self, run_soon: Callable[[asyncio.Handle], None], default_for: Callable[[int], signal._HANDLER]
+        self, run_soon: Callable[[asyncio.Handle], None], default_for: Callable[[int], SignalHandler]
     ) -> None:
         self._run_soon = run_soon
         self._default_for = default_for
         self._handles: dict[int, asyncio.Handle] = {}
-        self._replaced: dict[int, signal._HANDLER] = {}
+        self._replaced: dict[int, SignalHandler] = {}
 
     def add(self, signum: int, handle: asyncio.Handle) -> None:
         """
@@ -69,11 +74,15 @@ class SignalHandlers:
             return False
         replaced = self._replaced.pop(signum, None)
         if signal.getsignal(signum) == self._on_signal:
-            signal.signal(signum, self._default_for(signum) if replaced is None else replaced)
+            _install(signum, self._default_for(signum) if replaced is None else replaced)
         return True
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all. While the interpreter goes down the signals module cannot be used; then that is warned of."""
+        if self._handles and sys.is_finalizing():
+            message = "a loop is closed while the interpreter shuts down: its signal handlers cannot be removed"
+            warnings.warn(message, ResourceWarning, source=self)
+            self._handles.clear()
         for signum in list(self._handles):
             self.remove(signum)
 
@@ -87,14 +96,7 @@ class SignalHandlers:
                     self._run_soon(handle)
 
     def _take(self, signum: int) -> None:
-        try:
-            replaced = signal.signal(signum, self._on_signal)
-            # As asyncio does: a system call in progress is restarted, so that few places see EINTR.
-            signal.siginterrupt(signum, False)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise RuntimeError(f"sig {signum} cannot be caught") from error
-            raise
+        replaced = _install(signum, self._on_signal)
         # Only a reactor's handler is gone back to. Any other belongs to a run that will be over by then, or it is the
         # default anyway.
         if _is_twisteds(replaced):
@@ -110,6 +112,23 @@ class SignalHandlers:
             self.remove(signum)
         else:
             self._run_soon(handle)
+
+
+def _install(signum: int, handler: Any) -> Any:
+    """
+    ``signal.signal``, with a handler after which system calls are restarted so that few places see EINTR.
+
+    Raises:
+        RuntimeError: *signum* cannot be caught; in asyncio's own words.
+    """
+    try:
+        replaced = signal.signal(signum, handler)
+        signal.siginterrupt(signum, False)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise RuntimeError(f"sig {signum} cannot be caught") from error
+        raise
+    return replaced
 
 
 def _is_twisteds(handler: Any) -> bool:
@@ -139,8 +158,7 @@ class ChildSignals:
         self._readers.add(self._waker)
         self._wakeup_before = signal.set_wakeup_fd(self._waker.writing, warn_on_full_buffer=False)
         if not callable(signal.getsignal(signal.SIGCHLD)):
-            signal.signal(signal.SIGCHLD, ignore_signal)
-            signal.siginterrupt(signal.SIGCHLD, False)
+            _install(signal.SIGCHLD, ignore_signal)
         # Those that have ended before there was a handler.
         reapAllProcesses()
 
@@ -225,7 +243,7 @@ class InterruptGuard:
         if signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, self._inner)
 
-    def guarding(self, handler: Callable[..., Any]) -> signal._HANDLER:
+    def guarding(self, handler: Callable[..., Any]) -> SignalHandler:
         """The handler to install for SIGINT so that *handler* is called as described above, as long as that is needed."""
         if not self._installed:
             return handler

@@ -26,14 +26,16 @@ class Bench:
 
     def _on_ready(self) -> None:
         self.visits += 1
-        self.poller.poll()
+        if self.visits == 1:
+            self.poller.poll()
 
     def note(self, name: str) -> Callable[[], None]:
         return lambda: self.calls.append(name)
 
     def turn(self) -> list[str]:
-        """Let the reactor come by once, and return what was called."""
+        """Let the reactor iterate once, poll on its first visit, and return what was called."""
         self.calls.clear()
+        self.visits = 0
         self.reactor.doIteration(0)
         return self.calls
 
@@ -273,9 +275,8 @@ def test_a_suspended_poller_does_not_make_the_reactor_spin(bench: Bench, pair: P
     assert bench.turn() == ["left"]
     bench.poller.suspend()
     bench.poller.set_reader(right.fileno(), bench.note("right"))
-    visits = bench.visits
     assert bench.turn() == []
-    assert bench.visits == visits
+    assert bench.visits == 0
     bench.poller.resume()
     assert sorted(bench.turn()) == ["left", "right"]
     bench.poller.remove_reader(left.fileno())

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFDSet
 
 from ._descriptor import PerDescriptorPoller
-from ._kernel import kernel_set_class
+from ._kernel import nestable_set_class
 from ._nested import NestedPoller
 from ._poller import Callback, Poller
 from ._reactor_readers import InternalReaders
@@ -52,6 +52,6 @@ def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:
             f"txasync needs a reactor that watches file descriptors (IReactorFDSet); got {reactor!r}, which does not: "
             f"use one of Twisted's epoll, poll, select, kqueue or gi reactors, or MemoryReactorClock in tests"
         )
-    if kernel_set_class() is None:  # pragma: no cover  # neither Linux nor a BSD
+    if nestable_set_class() is None:  # pragma: no cover  # neither Linux nor a BSD
         return PerDescriptorPoller(reactor, on_ready)
     return NestedPoller(reactor, on_ready)

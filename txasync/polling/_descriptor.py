@@ -1,23 +1,22 @@
 """
 The per-descriptor poller: one small descriptor object in the reactor for each file descriptor.
 
-For a reactor on a platform whose poll objects are no descriptors. It needs no kernel object of its own, and costs the
-reactor a dispatch for every event.
+For a reactor on a platform whose poll objects are no descriptors. Asking the kernel costs time in proportion to the
+number of descriptors there, and the reactor a dispatch for every event, as such a platform's reactor itself does.
 """
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
 
-from ._kernel import READ, WRITE
-from ._poller import Callback, Poller
+from ._kernel import READ, WRITE, PollSet
+from ._poller import Callback
 from ._reactor_readers import InternalReaders
+from ._set_poller import SetPoller
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFDSet
@@ -25,53 +24,53 @@ if TYPE_CHECKING:
 
 __all__ = ["PerDescriptorPoller"]
 
-# The reactor has removed the descriptor; both directions are told.
-LOST = READ | WRITE | 4
-
 
 @implementer(IReadWriteDescriptor)
 class _Descriptor:
-    """One file descriptor, as the reactor sees it. It only notes what is ready; `PerDescriptorPoller.poll` acts."""
+    """One file descriptor, as the reactor sees it."""
 
-    def __init__(self, fd: int, note: Callable[[_Descriptor, int], None]) -> None:
+    def __init__(self, fd: int, on_event: Callable[[_Descriptor], None], on_loss: Callable[[_Descriptor], None]) -> None:
         self._fd = fd
-        self._note = note
-        self.reader: Callback | None = None
-        self.writer: Callback | None = None
-        self._proven = False
+        self._on_event = on_event
+        self._on_loss = on_loss
+        self._own_set = PollSet()
+        self._shown = 0
 
     def fileno(self) -> int:
         return self._fd
 
     def doRead(self) -> None:
-        self._note(self, READ)
+        self._on_event(self)
 
     def doWrite(self) -> None:
-        self._note(self, WRITE)
+        self._on_event(self)
 
     def logPrefix(self) -> str:
         return "asyncio"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw a hang-up or an error, and has removed us: both directions learn it by their next call."""
-        self._note(self, LOST)
+        """The reactor saw a hang-up or an error, and has removed us."""
+        self._on_loss(self)
 
-    def is_really_ready(self) -> bool:
-        """
-        Whether the first event that is told of us is ours.
+    def show(self, interest: int, readers: InternalReaders, reactor: IReactorFDSet) -> None:
+        """Be in the reactor with *interest*, and no other."""
+        if interest & READ:
+            readers.add(self)
+        else:
+            readers.remove(self)
+        if interest & WRITE:
+            reactor.addWriter(self)
+        else:
+            reactor.removeWriter(self)
+        self._own_set.watch(self._fd, interest, self._shown)
+        self._shown = interest
 
-        The reactor may have collected it for the last owner of our number before that was closed, in the batch in
-        which we were made. No later event can be.
-        """
-        if not self._proven:
-            self._proven = True
-            poll = select.poll()
-            poll.register(self._fd, (select.POLLIN if self.reader else 0) | (select.POLLOUT if self.writer else 0))
-            return bool(poll.poll(0))
-        return True
+    def is_ready(self) -> bool:
+        """Whether there is still something to do, and it is for us."""
+        return bool(self._own_set.ready())
 
 
-class PerDescriptorPoller(Poller):
+class PerDescriptorPoller(SetPoller):
     """
     Each descriptor is a reader and a writer of the reactor's own.
 
@@ -80,139 +79,86 @@ class PerDescriptorPoller(Poller):
 
     Args:
         reactor: Any ``IReactorFDSet``.
-        on_ready: Called by the reactor when a descriptor is ready, once for each.
+        on_ready: Called by the reactor when a descriptor is ready.
     """
 
     def __init__(self, reactor: IReactorFDSet, on_ready: Callable[[], None]) -> None:
+        super().__init__(PollSet())
         self._reactor = reactor
-        self._internal_readers = InternalReaders(reactor)
         self._on_ready = on_ready
+        self._internal_readers = InternalReaders(reactor)
         self._descriptors: dict[int, _Descriptor] = {}
-        self._noted: dict[_Descriptor, int] = {}
         self._suspended = False
 
     def set_reader(self, fd: int, callback: Callback) -> None:
-        descriptor = self._fresh(fd, READ)
-        descriptor.reader = callback
-        self._show(descriptor)
+        replaces = fd in self._readers
+        super().set_reader(fd, callback)
+        self._show_anew(fd) if replaces else self._show(fd)
 
     def set_writer(self, fd: int, callback: Callback) -> None:
-        descriptor = self._fresh(fd, WRITE)
-        descriptor.writer = callback
-        self._show(descriptor)
+        replaces = fd in self._writers
+        super().set_writer(fd, callback)
+        self._show_anew(fd) if replaces else self._show(fd)
 
-    def _fresh(self, fd: int, direction: int) -> _Descriptor:
-        """
-        The descriptor object of *fd*, to get a callable for *direction*.
+    def _narrow(self, fd: int, interest: int) -> None:
+        super()._narrow(fd, interest)
+        self._show(fd)
 
-        It is a new one if there was such a callable already, which may mean that *fd* is another file by now.
-        """
-        old = self._descriptors.get(fd)
-        if old is not None and (old.reader if direction == READ else old.writer) is None:
-            return old
-        descriptor = _Descriptor(fd, self._note)
-        if old is not None:
-            self._hide(old)
-            self._noted.pop(old, None)
-            descriptor.reader, descriptor.writer = old.reader, old.writer
-        self._descriptors[fd] = descriptor
-        return descriptor
+    def _show_anew(self, fd: int) -> None:
+        """*fd* may be another file by now, unknown to the reactor: a new descriptor object makes it look."""
+        self._hide(fd)
+        self._show(fd)
 
-    def remove_reader(self, fd: int) -> bool:
-        descriptor = self._descriptors.get(fd)
-        if descriptor is None or descriptor.reader is None:
-            return False
-        descriptor.reader = None
-        self._hide_reader(descriptor)
-        self._forget_if_idle(fd, descriptor)
-        return True
+    def _show(self, fd: int) -> None:
+        """Let the reactor see the interest in *fd* as it is."""
+        interest = self.interest(fd)
+        if not interest:
+            self._hide(fd)
+        elif not self._suspended:
+            descriptor = self._descriptors.get(fd)
+            if descriptor is None:
+                descriptor = self._descriptors[fd] = _Descriptor(fd, self._event, self._loss)
+            descriptor.show(interest, self._internal_readers, self._reactor)
 
-    def remove_writer(self, fd: int) -> bool:
-        descriptor = self._descriptors.get(fd)
-        if descriptor is None or descriptor.writer is None:
-            return False
-        descriptor.writer = None
-        self._hide_writer(descriptor)
-        self._forget_if_idle(fd, descriptor)
-        return True
+    def _hide(self, fd: int) -> None:
+        descriptor = self._descriptors.pop(fd, None)
+        if descriptor is not None:
+            try:
+                descriptor.show(0, self._internal_readers, self._reactor)
+            except OSError:
+                pass  # closed by its owner already: the kernel has forgotten it
 
-    def _forget_if_idle(self, fd: int, descriptor: _Descriptor) -> None:
-        if descriptor.reader is None and descriptor.writer is None:
-            del self._descriptors[fd]
-            self._noted.pop(descriptor, None)
-
-    def _show(self, descriptor: _Descriptor) -> None:
-        if self._suspended:
-            return
-        try:
-            if descriptor.reader is not None:
-                self._internal_readers.add(descriptor)
-            if descriptor.writer is not None:
-                self._reactor.addWriter(descriptor)
-        except OSError:
-            self._hide(descriptor)
-            self._descriptors.pop(descriptor.fileno(), None)
-            raise
-
-    def _hide(self, descriptor: _Descriptor) -> None:
-        self._hide_reader(descriptor)
-        self._hide_writer(descriptor)
-
-    def _hide_reader(self, descriptor: _Descriptor) -> None:
-        try:
-            self._internal_readers.remove(descriptor)
-        except OSError:
-            pass  # closed by its owner already: the kernel has forgotten it
-
-    def _hide_writer(self, descriptor: _Descriptor) -> None:
-        try:
-            self._reactor.removeWriter(descriptor)
-        except OSError:
-            pass  # as above
-
-    def _note(self, descriptor: _Descriptor, ready: int) -> None:
-        if not self._is_watched(descriptor):
-            return
-        if descriptor.is_really_ready():
-            self._noted[descriptor] = self._noted.get(descriptor, 0) | ready
+    def _event(self, descriptor: _Descriptor) -> None:
+        # Of a batch, the first one's visit has served all. And of a number that was closed and used again in it, the
+        # reactor tells the new owner what was meant for the old one.
+        if descriptor.is_ready():
             self._on_ready()
-        elif ready == LOST:
-            self._show_again(descriptor)
 
-    def poll(self) -> None:
-        noted, self._noted = self._noted, {}
-        for descriptor, ready in noted.items():
-            if ready & READ and self._is_watched(descriptor) and descriptor.reader is not None:
-                descriptor.reader()
-            if ready & WRITE and self._is_watched(descriptor) and descriptor.writer is not None:
-                descriptor.writer()
-            if ready & LOST == LOST and self._is_watched(descriptor):
-                self._show_again(descriptor)
+    def _loss(self, descriptor: _Descriptor) -> None:
+        fd = descriptor.fileno()
+        if self._descriptors.get(fd) is not descriptor:
+            return
+        self._event(descriptor)
+        if self._descriptors.get(fd) is descriptor:
+            # Its owner still wants to be told, although the reactor does not want to tell.
+            self._show_again(fd)
 
-    def _is_watched(self, descriptor: _Descriptor) -> bool:
-        return self._descriptors.get(descriptor.fileno()) is descriptor
-
-    def _show_again(self, descriptor: _Descriptor) -> None:
-        """After a hang-up the reactor has dropped *descriptor*; while its owner keeps it, it is told again."""
-        self._hide(descriptor)
+    def _show_again(self, fd: int) -> None:
         try:
-            os.fstat(descriptor.fileno())
-            self._show(descriptor)
+            self._show_anew(fd)
         except OSError:
-            self._descriptors.pop(descriptor.fileno(), None)  # closed by its owner: nothing is left to watch
+            self._hide(fd)  # closed by its owner: nothing is left to watch
 
     def suspend(self) -> None:
         self._suspended = True
-        for descriptor in self._descriptors.values():
-            self._hide(descriptor)
+        for fd in list(self._descriptors):
+            self._hide(fd)
 
     def resume(self) -> None:
         self._suspended = False
-        for descriptor in list(self._descriptors.values()):
-            self._show(descriptor)
+        for fd in {*self._readers, *self._writers}:
+            self._show_again(fd)
 
     def close(self) -> None:
-        for descriptor in self._descriptors.values():
-            self._hide(descriptor)
-        self._descriptors.clear()
-        self._noted.clear()
+        self.suspend()
+        super().close()

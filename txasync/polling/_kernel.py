@@ -1,17 +1,17 @@
 """
-The kernel's own poll objects that are descriptors themselves: epoll and kqueue, behind one small interface.
-
-Only such an object can be nested in another poller: its descriptor is readable while anything in it is ready.
+The kernel's own ways to ask for readiness, behind one small interface: epoll and kqueue, which are descriptors
+themselves and so can be nested in another poller, and poll, which every platform has.
 """
 
 from __future__ import annotations
 
 import abc
 import errno
+import os
 import select
 import sys
 
-__all__ = ["READ", "WRITE", "KernelSet", "kernel_set_class"]
+__all__ = ["READ", "WRITE", "KernelSet", "NestableSet", "PollSet", "nestable_set_class"]
 
 READ = 1
 WRITE = 2
@@ -21,11 +21,7 @@ BATCH = 512
 
 
 class KernelSet(abc.ABC):
-    """A set of descriptors with an interest (READ, WRITE or both) each, that is a descriptor itself."""
-
-    @abc.abstractmethod
-    def fileno(self) -> int:
-        """The descriptor that is readable while anything in the set is ready."""
+    """A set of descriptors with an interest (READ, WRITE or both) in each."""
 
     @abc.abstractmethod
     def watch(self, fd: int, interest: int, before: int) -> bool:
@@ -45,12 +41,55 @@ class KernelSet(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close the set's descriptor."""
+        """Give back what the set owns."""
+
+
+class NestableSet(KernelSet):
+    """A set that is a descriptor itself."""
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """The descriptor, which is readable while anything in the set is ready."""
+
+
+class PollSet(KernelSet):
+    """poll(2)."""
+
+    _NOT_READ = ~select.POLLIN
+    _NOT_WRITE = ~select.POLLOUT
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def watch(self, fd: int, interest: int, before: int) -> bool:
+        if not interest:
+            try:
+                self._poll.unregister(fd)
+            except KeyError:
+                return False
+            return True
+        os.fstat(fd)  # poll itself would take a closed one
+        self._poll.register(fd, (select.POLLIN if interest & READ else 0) | (select.POLLOUT if interest & WRITE else 0))
+        return True
+
+    def ready(self) -> list[tuple[int, int]]:
+        found = []
+        for fd, event in self._poll.poll(0):
+            if event & select.POLLNVAL:
+                self._poll.unregister(fd)  # closed by its owner: epoll would have forgotten it by itself
+            else:
+                found.append(
+                    (fd, (READ if event & self._NOT_WRITE else 0) | (WRITE if event & self._NOT_READ else 0))
+                )
+        return found
+
+    def close(self) -> None:
+        """Nothing: poll keeps nothing in the kernel."""
 
 
 if sys.platform == "linux":
 
-    class EpollSet(KernelSet):
+    class EpollSet(NestableSet):
         """epoll(7)."""
 
         # An event that has any bit besides these is a hang-up or an error: both directions are told, as the
@@ -93,7 +132,7 @@ if sys.platform == "linux":
 
 if sys.platform != "linux" and sys.platform != "win32":  # pragma: no cover  # no machine of ours has kqueue
 
-    class KqueueSet(KernelSet):
+    class KqueueSet(NestableSet):
         """kqueue(2), as on the BSDs and macOS. Written by its documentation and untested."""
 
         def __init__(self) -> None:
@@ -126,8 +165,8 @@ if sys.platform != "linux" and sys.platform != "win32":  # pragma: no cover  # n
             self._kqueue.close()
 
 
-def kernel_set_class() -> type[KernelSet] | None:
-    """The platform's set, or None where it has none."""
+def nestable_set_class() -> type[NestableSet] | None:
+    """The platform's set that is a descriptor, or None where it has none."""
     if sys.platform == "linux":
         return EpollSet
     if hasattr(select, "kqueue"):  # pragma: no cover  # no machine of ours has kqueue

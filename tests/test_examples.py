@@ -1,0 +1,235 @@
+"""The examples: each is run as its first lines say, and does what they say."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import pytest
+
+import txasync
+
+LIMIT_S = 60.0
+IDLE_S = 2.0
+ROOT = Path(txasync.__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+# Twisted's readBody() gives this warning for its own transports.
+PYTHON = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:Using readBody:DeprecationWarning"]
+LAUNCHER = [*PYTHON, "-m", "txasync"]
+REACTORS = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
+
+
+class Example:
+    """
+    An example that runs.
+
+    Args:
+        command: The command line, but for the directory of the examples.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        self._process = subprocess.Popen(
+            command,
+            cwd=EXAMPLES,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A test run in the background of a shell ignores SIGINT, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,))
+        self._reader.start()
+
+    def _read(self, pipe: IO[str]) -> None:
+        with pipe:
+            for line in pipe:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def __enter__(self) -> Example:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def says(self, pattern: str) -> re.Match[str]:
+        """Wait for the next line, which is as *pattern* has it."""
+        line = self._lines.get(timeout=LIMIT_S)
+        match = re.fullmatch(pattern, line.rstrip("\n"))
+        assert match is not None, (pattern, line, self.end() if not line or "Traceback" in line else None)
+        return match
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> tuple[int, list[str]]:
+        """Wait for the end; the exit code, and the lines that have not been waited for."""
+        lines = list(iter(lambda: self._lines.get(timeout=LIMIT_S).rstrip("\n"), ""))
+        return self._process.wait(LIMIT_S), lines
+
+
+@pytest.fixture(params=["stock", *REACTORS])
+def asyncio_program(request: pytest.FixtureRequest) -> list[str]:
+    """The beginning of a command line that runs a program of plain asyncio: without us, and on each reactor."""
+    return PYTHON if request.param == "stock" else [*LAUNCHER, "--reactor", request.param]
+
+
+def loop_of(command: list[str]) -> str:
+    return "_UnixSelectorEventLoop" if command is PYTHON else "ReactorEventLoop"
+
+
+def port_of(server: Example) -> int:
+    return int(server.says(r"listening on 127\.0\.0\.1:(\d+), with \w+; Ctrl-C ends")[1])
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
+
+
+def test_the_echo_server_echoes_and_hangs_up_on_a_silent_client(asyncio_program: list[str]) -> None:
+    """A client gets back what it sends, and two seconds after its last word the connection ends."""
+    with Example([*asyncio_program, "echo_server.py"]) as server:
+        line = server.says(r"listening on 127\.0\.0\.1:(\d+), with (\w+); Ctrl-C ends")
+        assert line[2] == loop_of(asyncio_program)
+        with connected(int(line[1])) as client:
+            peer = "127.0.0.1:{}".format(client.getsockname()[1])
+            server.says(f"{peer} connected")
+            before = time.monotonic()
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+            assert client.recv(100) == b""
+            assert IDLE_S <= time.monotonic() - before < 2 * IDLE_S
+            server.says(f"{peer} was silent for 2 seconds")
+            server.says(f"{peer} disconnected")
+        server.interrupt()
+        assert server.end() == (0, ["bye"])
+
+
+def test_the_echo_server_ends_well_while_clients_are_connected(asyncio_program: list[str]) -> None:
+    """Ctrl-C closes the connections, and the exit code is 0."""
+    with Example([*asyncio_program, "echo_server.py", "--host", "127.0.0.1", "--port", "0"]) as server:
+        with connected(port_of(server)) as client:
+            server.says(r".* connected")
+            server.interrupt()
+            assert client.recv(100) == b""
+            server.says(r".* disconnected")
+            assert server.end() == (0, ["bye"])
+
+
+def test_the_echo_client_prints_what_comes_back(asyncio_program: list[str]) -> None:
+    """Each message is sent when the one before is back; with --stay, the server is the one who hangs up."""
+    with Example([*PYTHON, "echo_server.py"]) as server:
+        port = port_of(server)
+        with Example([*asyncio_program, "echo_client.py", "--port", str(port), "--stay", "hello", "world"]) as client:
+            client.says(rf"connected to 127\.0\.0\.1:{port}, with {loop_of(asyncio_program)}")
+            client.says("sent b'hello', got b'hello'")
+            client.says("sent b'world', got b'world'")
+            client.says("silent until the server hangs up")
+            client.says(r"the server hung up after [2-3]\.\d seconds")
+            assert client.end() == (0, [])
+
+
+def test_the_echo_client_ends_by_itself_or_at_ctrl_c() -> None:
+    """Without --stay it closes the connection when all is back; Ctrl-C ends it at any time."""
+    with Example([*PYTHON, "echo_server.py"]) as server:
+        command = [*LAUNCHER, "echo_client.py", "--port", str(port_of(server))]
+        with Example([*command, "hello"]) as client:
+            client.says("connected .*")
+            client.says("sent b'hello', got b'hello'")
+            assert client.end() == (0, [])
+        with Example([*command, "--stay", "hello"]) as client:
+            client.says("connected .*")
+            client.says("sent .*")
+            client.says("silent .*")
+            client.interrupt()
+            assert client.end() == (0, ["bye"])
+
+
+def test_the_echo_client_says_that_nobody_listens() -> None:
+    """A refused connection is one line, not a traceback."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with Example([*LAUNCHER, "echo_client.py", "--port", str(port), "hello"]) as client:
+            client.says(r"echo_client\.py: error: .*refused.*|echo_client\.py: error: .*Connect call failed.*")
+            assert client.end() == (1, [])
+
+
+@pytest.fixture(params=[[], ["--reactor-first"]], ids=["asyncio first", "reactor first"])
+def situation(request: pytest.FixtureRequest) -> list[str]:
+    """Who is first in the demo."""
+    options: list[str] = request.param
+    return options
+
+
+@pytest.fixture(params=REACTORS)
+def reactor(request: pytest.FixtureRequest) -> str:
+    """The name of a reactor."""
+    name: str = request.param
+    return name
+
+
+def follow_the_demo(demo: Example, reactor_class: str) -> tuple[int, str]:
+    """Read what the demo says while it checks itself; the echo port, and the page's address."""
+    port = int(demo.says(r"asyncio's echo server listens on 127\.0\.0\.1:(\d+)")[1])
+    url = demo.says(r"Twisted's web server listens on (http://127\.0\.0\.1:\d+/)")[1]
+    for _ in range(3):
+        demo.says(r"asyncio's client sent b'.*' and got it back")
+    demo.says(rf"Twisted's client fetched the page: .*'reactor': '{reactor_class}', 'loop': 'ReactorEventLoop'.*")
+    demo.says("the page is right")
+    return port, url
+
+
+def test_the_demo_checks_itself_once(situation: list[str], reactor: str) -> None:
+    """With --once it ends when the page has said what was sent."""
+    command = [*LAUNCHER, "--reactor", reactor, "two_worlds.py", "--once", *situation]
+    with Example(command) as demo:
+        follow_the_demo(demo, REACTORS[reactor])
+        assert demo.end() == (0, ["closed both servers"])
+
+
+def test_the_demo_serves_until_ctrl_c(situation: list[str]) -> None:
+    """Run by python alone, it echoes, its page counts along, and Ctrl-C closes both servers."""
+    with Example([*PYTHON, "two_worlds.py", *situation]) as demo:
+        port, url = follow_the_demo(demo, r"\w+Reactor")
+        demo.says(rf"serving: open {url} and talk to port {port}; Ctrl-C ends")
+        with connected(port) as client:
+            client.sendall(b"hello\n")
+            assert client.recv(100) == b"hello\n"
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=LIMIT_S) as response:
+                page = response.read().decode()
+        assert "connections: 2\nmessages: 4\nbytes: 34\nuptime: " in page
+        demo.interrupt()
+        assert demo.end() == (0, ["closed both servers"])
+
+
+def test_the_demo_listens_where_it_is_told(situation: list[str]) -> None:
+    """--port and --web-port name the ports."""
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("127.0.0.1", 0))
+        port, web_port = (free.getsockname()[1] for free in (first, second))
+    options = ["--once", "--port", str(port), "--web-port", str(web_port)]
+    with Example([*PYTHON, "two_worlds.py", *options, *situation]) as demo:
+        assert follow_the_demo(demo, r"\w+Reactor") == (port, f"http://127.0.0.1:{web_port}/")
+        assert demo.end()[0] == 0

@@ -1,0 +1,80 @@
+"""What both pollers do alike: callables by descriptor, and a kernel set that says which to call."""
+
+from __future__ import annotations
+
+from ._kernel import READ, WRITE, KernelSet
+from ._poller import Callback, Poller
+
+__all__ = ["SetPoller"]
+
+
+class SetPoller(Poller):
+    """
+    A poller that asks *kernel_set*, which it owns, what is ready. How the reactor sees it is left to a subclass.
+    """
+
+    def __init__(self, kernel_set: KernelSet) -> None:
+        self._set = kernel_set
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._removed_in_batch: set[int] = set()
+
+    def set_reader(self, fd: int, callback: Callback) -> None:
+        before = self.interest(fd)
+        known = self._set.watch(fd, before | READ, before)
+        self._readers[fd] = callback
+        if not known:
+            self.remove_writer(fd)  # it was the closed file's
+
+    def set_writer(self, fd: int, callback: Callback) -> None:
+        before = self.interest(fd)
+        known = self._set.watch(fd, before | WRITE, before)
+        self._writers[fd] = callback
+        if not known:
+            self.remove_reader(fd)  # it was the closed file's
+
+    def remove_reader(self, fd: int) -> bool:
+        if fd not in self._readers:
+            return False
+        self._narrow(fd, self.interest(fd) & ~READ)
+        return True
+
+    def remove_writer(self, fd: int) -> bool:
+        if fd not in self._writers:
+            return False
+        self._narrow(fd, self.interest(fd) & ~WRITE)
+        return True
+
+    def interest(self, fd: int) -> int:
+        """READ, WRITE, both or neither, as there are callables for *fd*."""
+        return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
+
+    def _narrow(self, fd: int, interest: int) -> None:
+        """Keep no more than *interest* in *fd*, and nothing if its owner has closed it."""
+        try:
+            self._set.watch(fd, interest, self.interest(fd))
+        except OSError:
+            interest = 0
+        if not interest & READ:
+            self._readers.pop(fd, None)
+        if not interest & WRITE:
+            self._writers.pop(fd, None)
+        if not interest:
+            self._removed_in_batch.add(fd)
+
+    def poll(self) -> None:
+        removed = self._removed_in_batch
+        removed.clear()
+        readers = self._readers
+        writers = self._writers
+        for fd, ready in self._set.ready():
+            # A number that was removed since the batch was collected may belong to another file by now.
+            if ready & READ and fd in readers and fd not in removed:
+                readers[fd]()
+            if ready & WRITE and fd in writers and fd not in removed:
+                writers[fd]()
+
+    def close(self) -> None:
+        self._readers.clear()
+        self._writers.clear()
+        self._set.close()
