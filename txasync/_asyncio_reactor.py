@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
+import weakref
 from typing import Any
+
+from twisted.internet.process import reapAllProcesses
 
 __all__ = ["share_child_exits"]
 
+# How often children are looked for where no signal tells of them.
+REAP_INTERVAL_S = 0.1
 
-def share_child_exits(reactor: Any) -> None:
+_shared: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def share_child_exits(reactor: Any, host: asyncio.AbstractEventLoop) -> None:
     """
-    Keep ``reactor.spawnProcess`` hearing of exits after the host loop's ``add_signal_handler``.
+    Keep ``reactor.spawnProcess`` hearing of exits whatever the host loop does with signals.
 
-    The host loop takes ``signal.set_wakeup_fd``, by which Twisted hears of SIGCHLD, and does not give it back. A
-    handler in Python works with either owner, so one is put in place of Twisted's, which does nothing.
+    asyncio's own ``add_signal_handler`` takes ``signal.set_wakeup_fd``, by which Twisted hears of SIGCHLD, and does not
+    give it back. A handler in Python works with either owner, so one is put in place of Twisted's, which does nothing.
+    uvloop takes SIGCHLD itself, below Python, with its first child; over it, children are looked for now and then.
 
     Context:
         The reactor's thread; before or after the reactor has started, any number of times.
     """
+    if reactor in _shared:
+        return
+    _shared.add(reactor)
     reactor.callWhenRunning(_handle_sigchld, reactor)
+    if not isinstance(host, asyncio.SelectorEventLoop):
+        reactor.callWhenRunning(_look_for_children, reactor, host)
 
 
 def _handle_sigchld(reactor: Any) -> None:
@@ -30,13 +45,17 @@ def _handle_sigchld(reactor: Any) -> None:
         return  # the reactor does not handle signals, or somebody else has them: that is theirs to share
 
     def reap(signum: int, frame: object) -> None:
-        reactor.callFromThread(_reap_all_processes)
+        reactor.callFromThread(reapAllProcesses)
 
     signal.signal(signal.SIGCHLD, reap)
     signal.siginterrupt(signal.SIGCHLD, False)
 
 
-def _reap_all_processes() -> None:
-    from twisted.internet.process import reapAllProcesses
+def _look_for_children(reactor: Any, host: asyncio.AbstractEventLoop) -> None:
+    def look() -> None:
+        nonlocal next_look
+        reapAllProcesses()
+        next_look = host.call_later(REAP_INTERVAL_S, look)
 
-    reapAllProcesses()
+    next_look = host.call_later(REAP_INTERVAL_S, look)
+    reactor.addSystemEventTrigger("during", "shutdown", lambda: next_look.cancel())

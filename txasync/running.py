@@ -50,7 +50,7 @@ def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
         reactor = _process_reactor()
     host = _reactors.host_loop(reactor)
     if host is not None:
-        share_child_exits(reactor)
+        share_child_exits(reactor, host)
         return host
     if reactor.running and not threadable.isInIOThread():
         raise RuntimeError(

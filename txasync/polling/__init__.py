@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 PollerFactory = Callable[[Any, Callable[[], None]], Poller]
+"""Makes a poller, given a reactor and what that is to call. `for_reactor` is one, and so is each poller class."""
 
 
 def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:

@@ -15,7 +15,7 @@ class InternalReaders:
 
     An ordinary reader is disconnected at shutdown before the "during shutdown" triggers of users run, when asyncio
     code may still work, and trial calls a reactor that holds one unclean. Twisted has no public name for this
-    (`txasync._private`). A reactor of another descent gets ordinary readers.
+    (``txasync._private``). A reactor of another descent gets ordinary readers.
     """
 
     def __init__(self, reactor: Any) -> None:

@@ -1,0 +1,24 @@
+"""Sphinx settings."""
+
+import importlib.metadata
+
+project = "txasync"
+author = "The txasync authors"
+release = importlib.metadata.version("txasync")
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+napoleon_custom_sections = ["Context", "Cancellation", "Source"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+# What others document; there is no inventory of theirs at hand when this is built offline.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(asyncio|collections|contextvars|selectors|socket|ssl|twisted|unittest|zope)\b.*"),
+    (r"py:.*", r"(bool|bytes|float|int|object|str|None|NotImplementedError|OSError|RuntimeError|TypeError|ValueError)"),
+    # Type variables and types of parameters that only this package gives.
+    (r"py:class", r"(txasync\.running\._T|NestableSet|<InterfaceClass .*>)"),
+    (r"py:.*", r"(KeyboardInterrupt|SystemExit|SelectorEventLoop|Coroutine|~?typing\..*|IReactorFDSet|IReadDescriptor)"),
+]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {"description": "asyncio over Twisted reactors", "fixed_sidebar": True}
+html_static_path: list[str] = []
+default_role = "py:obj"
