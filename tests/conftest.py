@@ -70,7 +70,8 @@ class Runner:
     def __call__(self, main: Callable[[], Awaitable[T]]) -> T:
         """Run *main* to its end and return its result."""
         if self.mode == "asyncio-first":
-            return self.loop.run_until_complete(_awaited(main))
+            result: T = self.loop.run_until_complete(_awaited(main))
+            return result
         outcome: list[asyncio.Task[T]] = []
 
         def start() -> None:
@@ -139,14 +140,15 @@ def reports() -> Iterator[Reports]:
     """The errors that were reported; what is left in it at the end of a test fails the test."""
     reports = Reports()
     logger = logging.getLogger("asyncio")
-    globalLogPublisher.addObserver(reports.see_twisted)
+    observer: Any = reports.see_twisted
+    globalLogPublisher.addObserver(observer)
     logger.addFilter(reports.see_asyncio)
     yield reports
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gc.collect()
     logger.removeFilter(reports.see_asyncio)
-    globalLogPublisher.removeObserver(reports.see_twisted)
+    globalLogPublisher.removeObserver(observer)
     assert not reports.twisted, reports.twisted
     assert not reports.asyncio, [record.getMessage() for record in reports.asyncio]
 
@@ -160,7 +162,7 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     request.getfixturevalue("reports")
     yield
     assert asyncio.events._get_running_loop() is None
-    request.addfinalizer(lambda: _compare(descriptors, threads))
+    request.addfinalizer(lambda: _compare(descriptors, threads))  # noqa: PT021  # after all other fixtures
 
 
 def _compare(descriptors: dict[int, str], threads: set[threading.Thread]) -> None:

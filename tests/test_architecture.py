@@ -36,9 +36,7 @@ def floor_of(module: str) -> int:
 
 def modules() -> dict[str, pathlib.Path]:
     """The modules of the package, the parts of a subpackage under its name."""
-    return {
-        str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py")) if "__pycache__" not in path.parts
-    }
+    return {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports_of(path: pathlib.Path) -> set[str]:
@@ -97,9 +95,7 @@ def test_each_public_name_has_one_home_and_a_docstring() -> None:
 
 def test_each_public_name_is_in_the_reference() -> None:
     """``docs/reference`` names everything that the package exports."""
-    reference = "\n".join(
-        path.read_text() for path in sorted((PACKAGE.parent / "docs" / "reference").glob("*.rst"))
-    )
+    reference = "\n".join(path.read_text() for path in sorted((PACKAGE.parent / "docs" / "reference").glob("*.rst")))
     missing = [name for name in txasync.__all__ if name not in reference]
     assert not missing
 

@@ -79,7 +79,7 @@ def test_install_gives_the_reactors_own_loop(host: str) -> None:
 
 
 def test_exits_survive_add_signal_handler(host: str) -> None:
-    """The host loop's ``add_signal_handler`` takes the wakeup descriptor; Twisted's children are heard of all the same."""
+    """The host loop's ``add_signal_handler`` takes the wakeup descriptor; Twisted's children are still heard of."""
     printed = on_host(
         host,
         """

@@ -75,7 +75,7 @@ class Example:
         """Wait for the next line, which is as *pattern* has it."""
         line = self._lines.get(timeout=LIMIT_S)
         match = re.fullmatch(pattern, line.rstrip("\n"))
-        assert match is not None, (pattern, line, self.end() if not line or "Traceback" in line else None)
+        assert match is not None, f"waited for {pattern!r}, got {line!r}"
         return match
 
     def interrupt(self) -> None:

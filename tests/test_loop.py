@@ -61,7 +61,7 @@ def test_every_twisted_callback_sees_the_loop_as_running(run: Runner) -> None:
 
 def test_a_loop_runs_and_stops_any_number_of_times(loop: ReactorEventLoop) -> None:
     """``stop()`` ends one run, and the next is like the first."""
-    runs = []
+    runs: list[int] = []
     for i in range(20):
         loop.call_soon(runs.append, i)
         loop.call_soon(loop.stop)
@@ -174,6 +174,7 @@ def test_a_closed_loop_refuses_work(loop: ReactorEventLoop) -> None:
 
 def test_the_running_loop_of_outside_is_put_back(loop: ReactorEventLoop) -> None:
     """What was there before a run is there after it: the running loop and the hooks for asynchronous generators."""
+
     def hook(agen: object) -> None:
         """Never called."""
 
@@ -383,7 +384,7 @@ def test_timers_run_when_they_are_due(run: Runner) -> None:
 
     run(main)
     assert [name for name, _ in ran] == ["past", "now", "a", "b", "c", "d"]
-    for (_, took), due in zip(ran, (0, 0, 0.01, 0.02, 0.03, 0.04)):
+    for (_, took), due in zip(ran, (0, 0, 0.01, 0.02, 0.03, 0.04), strict=True):
         assert took >= due - 0.001
 
 
@@ -435,7 +436,7 @@ def test_there_is_one_delayed_call_at_most(run: Runner) -> None:
             timer.cancel()
         await asyncio.sleep(0)
         assert len(ran) == 100_000
-        assert len(run.loop._scheduled) < 1000  # type: ignore[attr-defined]
+        assert len(run.loop._scheduled) < 1000
 
     run(main)
     assert most <= 1

@@ -28,7 +28,10 @@ def find(path: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
 
 
-@pytest.mark.parametrize("name", [name for name in PRIVATE_NAMES if sys.version_info < name.before], ids=lambda name: f"{name.owner}.{name.name}")
+NEEDED = [name for name in PRIVATE_NAMES if sys.version_info < name.before]
+
+
+@pytest.mark.parametrize("name", NEEDED, ids=lambda name: f"{name.owner}.{name.name}")
 def test_this_version_has_the_private_name(name: PrivateName) -> None:
     """A new version of CPython or Twisted that lacks a name we lean on is told here, plainly."""
     owner = find(name.owner)
@@ -103,7 +106,7 @@ def private_names_in_use() -> dict[str, set[str]]:
     ours = set()
     for tree in trees.values():
         for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 ours.add(node.name)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                 ours.add(node.attr)

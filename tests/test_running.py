@@ -1,4 +1,4 @@
-"""install(), new_event_loop(), get_event_loop(), run(): which side is up, and clear errors where it is the wrong one."""
+"""install(), new_event_loop(), get_event_loop(), run(): which side is up, and clear errors where it is the wrong."""
 
 from __future__ import annotations
 

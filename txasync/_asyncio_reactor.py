@@ -52,10 +52,20 @@ def _handle_sigchld(reactor: Any) -> None:
 
 
 def _look_for_children(reactor: Any, host: asyncio.AbstractEventLoop) -> None:
-    def look() -> None:
-        nonlocal next_look
-        reapAllProcesses()
-        next_look = host.call_later(REAP_INTERVAL_S, look)
+    looking = _Looking(host)
+    looking.look()
+    reactor.addSystemEventTrigger("during", "shutdown", looking.stop)
 
-    next_look = host.call_later(REAP_INTERVAL_S, look)
-    reactor.addSystemEventTrigger("during", "shutdown", lambda: next_look.cancel())
+
+class _Looking:
+    """Reaps Twisted's children that have ended, now and then, by a timer of the host loop."""
+
+    def __init__(self, host: asyncio.AbstractEventLoop) -> None:
+        self._host = host
+
+    def look(self) -> None:
+        reapAllProcesses()
+        self._timer = self._host.call_later(REAP_INTERVAL_S, self.look)
+
+    def stop(self) -> None:
+        self._timer.cancel()

@@ -14,7 +14,6 @@ import warnings
 from twisted.internet.interfaces import IReactorCore
 
 from . import _reactors
-from .loop import ReactorEventLoop
 from .running import get_event_loop, new_event_loop
 
 __all__ = ["replace_default_loop"]

@@ -24,6 +24,8 @@ from typing import Any, NoReturn
 
 __all__ = ["run_module", "run_path"]
 
+_run_module_as_main: Callable[..., Any] = vars(runpy)["_run_module_as_main"]
+
 
 def run_path(path: str, arguments: list[str]) -> None:
     """
@@ -62,7 +64,7 @@ def run_module(name: str, arguments: list[str]) -> None:
     # Until the module is found; then it is the module's path.
     sys.argv = ["-m", *arguments]
     _new_main_module()
-    _call(runpy._run_module_as_main, name)
+    _call(_run_module_as_main, name)
 
 
 def _run_main_of(full_path: str) -> None:
@@ -72,7 +74,7 @@ def _run_main_of(full_path: str) -> None:
     else:
         sys.path[0] = full_path
     _new_main_module()
-    _call(runpy._run_module_as_main, "__main__", False)
+    _call(_run_module_as_main, "__main__", False)
 
 
 def _run_file(full_path: str) -> None:

@@ -102,8 +102,8 @@ class _AfterTheOthers(Deferred[None]):
 
     def addCallbacks(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
         super().addCallbacks(callback, *args, **kwargs)
-        joining = getattr(callback, "__self__", None)
-        if isinstance(joining, DeferredList):
+        joining: Any = getattr(callback, "__self__", None)
+        if type(joining) is DeferredList:
             others = [deferred for deferred in joining._deferredList if deferred is not self]
             DeferredList(others).addCallback(lambda results: self._call()).chainDeferred(self)
         return self

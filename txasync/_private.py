@@ -7,9 +7,10 @@ CPython or Twisted lacks one, and when the package uses one that is not listed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["CHECKED_CPYTHON", "CHECKED_TWISTED", "PRIVATE_NAMES", "PrivateName"]
+__all__ = ["CHECKED_CPYTHON", "CHECKED_TWISTED", "PRIVATE_NAMES", "PrivateName", "SelectorEventLoop"]
 
 CHECKED_CPYTHON = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 CHECKED_TWISTED = ("24.7.0", "26.10.0")
@@ -65,3 +66,37 @@ PRIVATE_NAMES = (
     PrivateName("twisted.internet.defer.DeferredList", "_deferredList", "the end of users' before-shutdown triggers"),
     PrivateName("twisted.internet.asyncioreactor.AsyncioSelectorReactor", "_asyncioEventloop", "that reactor's loop"),
 )
+
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    import weakref
+    from collections import deque
+    from collections.abc import AsyncGenerator
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        """asyncio's own, with types for the names above."""
+
+        _ready: deque[asyncio.Handle]
+        _scheduled: list[asyncio.TimerHandle]
+        _stopping: bool
+        _thread_id: int | None
+        _transports: weakref.WeakValueDictionary[int, asyncio.Transport]
+        _default_executor: concurrent.futures.Executor | None
+        _executor_shutdown_called: bool
+
+        def _run_once(self) -> None: ...
+        def _write_to_self(self) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _check_signal(self, sig: int) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _start_serving(self, *args: Any, **kwargs: Any) -> None: ...
+        def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport: ...
+        def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.ReadTransport: ...
+        def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.WriteTransport: ...
+        async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport: ...
+else:
+    SelectorEventLoop = asyncio.SelectorEventLoop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import threading
 from typing import Any
@@ -34,7 +35,7 @@ def may_use_installed_reactor() -> bool:
     """Whether this thread may run the process's reactor, installing one if there is none, or is running it."""
     reactor = installed_reactor()
     if reactor is not None and reactor.running:
-        return threadable.isInIOThread()
+        return bool(threadable.isInIOThread())
     return threading.current_thread() is threading.main_thread()
 
 
@@ -57,14 +58,19 @@ def new_private_reactor() -> Any:
 
     It does not become the process's I/O thread when it runs, whose ``isInIOThread()`` other code relies on.
     """
-    try:
-        from twisted.internet.epollreactor import EPollReactor as Reactor
-    except ImportError:  # pragma: no cover  # not Linux
-        try:
-            from twisted.internet.pollreactor import PollReactor as Reactor
-        except ImportError:
-            from twisted.internet.selectreactor import SelectReactor as Reactor
-    reactor = Reactor()
+    reactor: Any
+    if hasattr(select, "epoll"):
+        from twisted.internet.epollreactor import EPollReactor
+
+        reactor = EPollReactor()
+    elif hasattr(select, "poll"):  # pragma: no cover  # not Linux
+        from twisted.internet.pollreactor import PollReactor
+
+        reactor = PollReactor()
+    else:  # pragma: no cover  # not Linux
+        from twisted.internet.selectreactor import SelectReactor
+
+        reactor = SelectReactor()
     reactor._registerAsIOThread = False
     return reactor
 
@@ -84,6 +90,6 @@ def dispose_private_reactor(reactor: Any) -> None:
     for reader in list(reactor._internalReaders):
         reactor._removeInternalReader(reader)
         reader.connectionLost(None)
-    poller = getattr(reactor, "_poller", None)
+    poller: Any = getattr(reactor, "_poller", None)
     if hasattr(poller, "close"):
         poller.close()

@@ -94,10 +94,14 @@ async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
         return
     done = loop.create_future()
 
+    def set_done() -> None:
+        if not done.done():
+            done.set_result(None)
+
     def wait() -> None:
         executor.shutdown(wait=True)
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+            loop.call_soon_threadsafe(set_done)
 
     threading.Thread(target=wait, name="asyncio executor shutdown", daemon=True).start()
     if (await asyncio.wait([done], timeout=timeout_s))[1]:

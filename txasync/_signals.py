@@ -19,7 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Optional
+from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.process import reapAllProcesses
@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from .polling import InternalReaders
 
-SignalHandler = Callable[[int, Optional[FrameType]], Any] | int | None
+SignalHandler = Callable[[int, FrameType | None], Any] | int | None
 """What ``signal.signal`` takes and gives."""
 
 __all__ = ["ChildSignals", "InterruptGuard", "SignalHandlers", "ignore_signal"]
@@ -45,9 +45,7 @@ class SignalHandlers:
         asyncio, "Event Loop", "Unix signals".
     """
 
-    def __init__(
-        self, run_soon: Callable[[asyncio.Handle], None], default_for: Callable[[int], SignalHandler]
-    ) -> None:
+    def __init__(self, run_soon: Callable[[asyncio.Handle], None], default_for: Callable[[int], SignalHandler]) -> None:
         self._run_soon = run_soon
         self._default_for = default_for
         self._handles: dict[int, asyncio.Handle] = {}
@@ -81,7 +79,7 @@ class SignalHandlers:
         """Remove all. While the interpreter goes down the signals module cannot be used; then that is warned of."""
         if self._handles and sys.is_finalizing():
             message = "a loop is closed while the interpreter shuts down: its signal handlers cannot be removed"
-            warnings.warn(message, ResourceWarning, source=self)
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             self._handles.clear()
         for signum in list(self._handles):
             self.remove(signum)
@@ -244,7 +242,7 @@ class InterruptGuard:
             signal.signal(signal.SIGINT, self._inner)
 
     def guarding(self, handler: Callable[..., Any]) -> SignalHandler:
-        """The handler to install for SIGINT so that *handler* is called as described above, as long as that is needed."""
+        """What to install for SIGINT so that *handler* is called as described above, for as long as that is needed."""
         if not self._installed:
             return handler
         self._inner = handler

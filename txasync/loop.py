@@ -10,28 +10,39 @@ import sys
 import threading
 import warnings
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import LogLevel, Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from . import _reactors
 from ._alarm import alarm_for
 from ._lifecycle import ReactorEvents
 from ._own_run import OwnRun
+from ._private import SelectorEventLoop
 from ._shutdown import shut_down
 from ._signals import InterruptGuard, SignalHandlers, ignore_signal
 from ._ticker import Ticker
 from .polling import PollerFactory, PollerSelector, for_reactor
 
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from typing_extensions import TypeVarTuple, Unpack
+
+    _Ts = TypeVarTuple("_Ts")
+
 __all__ = ["ReactorEventLoop"]
+
+_TransportT = TypeVar("_TransportT", bound=asyncio.BaseTransport)
 
 _log = Logger("asyncio")
 
 
-class ReactorEventLoop(asyncio.SelectorEventLoop):
+class ReactorEventLoop(SelectorEventLoop):
     """
     An asyncio event loop that a reactor drives.
 
@@ -114,7 +125,7 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self._constructed:
-            super().__del__(_warn)
+            super().__del__(_warn)  # type: ignore[call-arg]  # asyncio's own, which is to outlive the module
 
     def __repr__(self) -> str:
         return (
@@ -336,7 +347,9 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
         """
         return self.reactor.seconds() if self._own_clock else super().time()
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+    ) -> asyncio.Handle:
         """
         Run *callback* in the next round; callbacks run in the order in which they were added.
 
@@ -344,9 +357,16 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
             asyncio, "Event Loop", "Scheduling callbacks".
         """
         handle = super().call_soon(callback, *args, context=context)
-        return self._woken_for(handle)
+        self._wake_for(handle)
+        return handle
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
         """
         Run *callback* at *when*, in seconds of `time`.
 
@@ -354,21 +374,21 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
             asyncio, "Event Loop", "Scheduling delayed callbacks".
         """
         handle = super().call_at(when, callback, *args, context=context)
-        return self._woken_for(handle)
+        self._wake_for(handle)
+        return handle
 
-    def _woken_for(self, handle: Any) -> Any:
+    def _wake_for(self, handle: Any) -> None:
         if handle._source_traceback:
             del handle._source_traceback[-1]  # our own frame; asyncio has removed its own
         if self._ticker.asleep:
             self._ticker.wake()
-        return handle
 
     def _first_timer(self) -> float | None:
         return self._scheduled[0].when() if self._scheduled else None
 
     # Signals
 
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]) -> None:
         """
         Run *callback* in the loop when signal *sig* comes.
 
@@ -450,7 +470,7 @@ class ReactorEventLoop(asyncio.SelectorEventLoop):
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
         return self._keep(await super()._make_subprocess_transport(*args, **kwargs))
 
-    def _keep(self, transport: Any) -> Any:
+    def _keep(self, transport: _TransportT) -> _TransportT:
         self._opened.add(transport)
         return transport
 

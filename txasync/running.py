@@ -48,7 +48,7 @@ def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
     """
     if reactor is None:
         reactor = _process_reactor()
-    host = _reactors.host_loop(reactor)
+    host: asyncio.AbstractEventLoop | None = _reactors.host_loop(reactor)
     if host is not None:
         share_child_exits(reactor, host)
         return host
@@ -183,7 +183,8 @@ def _run_3_10(main: Coroutine[Any, Any, _T], debug: bool | None, loop: ReactorEv
         asyncio.set_event_loop(loop)
         if debug is not None:
             loop.set_debug(debug)
-        return loop.run_until_complete(main)
+        result: _T = loop.run_until_complete(main)
+        return result
     finally:
         try:
             loop.run_until_complete(cancel_tasks(loop, lambda: None))
@@ -238,4 +239,3 @@ def _new_private_loop() -> ReactorEventLoop:
         raise
     _loops[reactor] = weakref.ref(loop)
     return loop
-

@@ -29,7 +29,9 @@ __all__ = ["PerDescriptorPoller"]
 class _Descriptor:
     """One file descriptor, as the reactor sees it."""
 
-    def __init__(self, fd: int, on_event: Callable[[_Descriptor], None], on_loss: Callable[[_Descriptor], None]) -> None:
+    def __init__(
+        self, fd: int, on_event: Callable[[_Descriptor], None], on_loss: Callable[[_Descriptor], None]
+    ) -> None:
         self._fd = fd
         self._on_event = on_event
         self._on_loss = on_loss

@@ -78,9 +78,7 @@ class PollSet(KernelSet):
             if event & select.POLLNVAL:
                 self._poll.unregister(fd)  # closed by its owner: epoll would have forgotten it by itself
             else:
-                found.append(
-                    (fd, (READ if event & self._NOT_WRITE else 0) | (WRITE if event & self._NOT_READ else 0))
-                )
+                found.append((fd, (READ if event & self._NOT_WRITE else 0) | (WRITE if event & self._NOT_READ else 0)))
         return found
 
     def close(self) -> None:
@@ -130,7 +128,8 @@ if sys.platform == "linux":
             self._epoll.close()
 
 
-if sys.platform != "linux" and sys.platform != "win32":  # pragma: no cover  # no machine of ours has kqueue
+# No machine of ours has kqueue.
+if sys.platform != "linux" and sys.platform != "win32" and hasattr(select, "kqueue"):  # pragma: no cover
 
     class KqueueSet(NestableSet):
         """kqueue(2), as on the BSDs and macOS. Written by its documentation and untested."""
@@ -169,6 +168,7 @@ def nestable_set_class() -> type[NestableSet] | None:
     """The platform's set that is a descriptor, or None where it has none."""
     if sys.platform == "linux":
         return EpollSet
-    if hasattr(select, "kqueue"):  # pragma: no cover  # no machine of ours has kqueue
+    elif sys.platform != "win32" and hasattr(select, "kqueue"):  # pragma: no cover  # no machine of ours has kqueue
         return KqueueSet
-    return None  # pragma: no cover  # neither Linux nor a BSD
+    else:  # pragma: no cover  # neither Linux nor a BSD
+        return None
