@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
@@ -151,6 +152,17 @@ def reports() -> Iterator[Reports]:
     globalLogPublisher.removeObserver(observer)
     assert not reports.twisted, reports.twisted
     assert not reports.asyncio, [record.getMessage() for record in reports.asyncio]
+
+
+@pytest.fixture(autouse=True)
+def dispositions_put_back() -> Iterator[None]:
+    """Twisted leaves its handlers of SIGINT and SIGTERM behind; that is not to be felt by other tests."""
+    watched = signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1
+    before = {signum: signal.getsignal(signum) for signum in watched}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.fixture(autouse=True)

@@ -79,13 +79,27 @@ class Example:
         return match
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """
+        What Ctrl-C does, at a moment when the program sleeps.
+
+        Before Python 3.11 KeyboardInterrupt is raised inside of the callback that happens to run, which may be one
+        that has printed the line that was waited for.
+        """
+        limit = time.monotonic() + LIMIT_S
+        while _state(self._process.pid) != "S":
+            assert time.monotonic() < limit, "the program never sleeps"
         self._process.send_signal(signal.SIGINT)
 
     def end(self) -> tuple[int, list[str]]:
         """Wait for the end; the exit code, and the lines that have not been waited for."""
         lines = list(iter(lambda: self._lines.get(timeout=LIMIT_S).rstrip("\n"), ""))
         return self._process.wait(LIMIT_S), lines
+
+
+def _state(pid: int) -> str:
+    """What Linux says that the process does: R for running, S for sleeping; elsewhere, S."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.read_text().rpartition(")")[2].split()[0] if status.exists() else "S"
 
 
 @pytest.fixture(params=["stock", *REACTORS])
@@ -112,7 +126,7 @@ def test_the_echo_server_echoes_and_hangs_up_on_a_silent_client(asyncio_program:
         line = server.says(r"listening on 127\.0\.0\.1:(\d+), with (\w+); Ctrl-C ends")
         assert line[2] == loop_of(asyncio_program)
         with connected(int(line[1])) as client:
-            peer = "127.0.0.1:{}".format(client.getsockname()[1])
+            peer = f"127.0.0.1:{client.getsockname()[1]}"
             server.says(f"{peer} connected")
             before = time.monotonic()
             client.sendall(b"hello")
@@ -130,6 +144,8 @@ def test_the_echo_server_ends_well_while_clients_are_connected(asyncio_program: 
     with Example([*asyncio_program, "echo_server.py", "--host", "127.0.0.1", "--port", "0"]) as server:
         with connected(port_of(server)) as client:
             server.says(r".* connected")
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
             server.interrupt()
             assert client.recv(100) == b""
             server.says(r".* disconnected")

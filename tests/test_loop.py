@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
 import sys
 import threading
 import time
@@ -379,7 +380,7 @@ def test_timers_run_when_they_are_due(run: Runner) -> None:
     async def main() -> None:
         start = run.loop.time()
         for name, delay in ("b", 0.02), ("a", 0.01), ("now", 0), ("past", -5), ("d", 0.04), ("c", 0.03):
-            run.loop.call_later(delay, lambda name=name: ran.append((name, run.loop.time() - start)))
+            run.loop.call_at(start + delay, lambda name=name: ran.append((name, run.loop.time() - start)))
         await asyncio.sleep(0.06)
 
     run(main)
@@ -393,8 +394,9 @@ def test_a_cancelled_timer_does_not_run(run: Runner) -> None:
     ran: list[str] = []
 
     async def main() -> None:
-        handle = run.loop.call_later(0.005, ran.append, "cancelled")
-        run.loop.call_later(0.001, handle.cancel)
+        now = run.loop.time()
+        handle = run.loop.call_at(now + 0.005, ran.append, "cancelled")
+        run.loop.call_at(now + 0.001, handle.cancel)
         soon = run.loop.call_soon(ran.append, "cancelled")
         soon.cancel()
         await asyncio.sleep(0.02)
@@ -611,6 +613,43 @@ def test_a_nested_reactor_iteration_serves_twisted(run: Runner) -> None:
         assert ran == ["call", "deferred"]
 
     run(main)
+
+
+# Descriptors
+
+
+def test_readers_and_writers_of_socket_objects(run: Runner) -> None:
+    """A socket object is as good as its number, to add, replace and remove."""
+    left, right = socket.socketpair()
+    called: list[str] = []
+
+    async def main() -> None:
+        run.loop.add_reader(left, called.append, "old")
+        run.loop.add_reader(left, lambda: called.append(f"new {left.recv(10)!r}"))
+        right.send(b"x")
+        await asyncio.sleep(0.01)
+        assert called == ["new b'x'"]
+        assert run.loop.remove_reader(left)
+        assert not run.loop.remove_reader(left.fileno())
+        run.loop.add_writer(left.fileno(), called.append, "writable")
+        await asyncio.sleep(0.01)
+        assert "writable" in called
+        assert run.loop.remove_writer(left)
+
+    run(main)
+    left.close()
+    right.close()
+
+
+def test_a_socket_that_was_closed_first_can_be_removed(reactor: Any) -> None:
+    """By the object, which does not know its number any more."""
+    loop = ReactorEventLoop(reactor)
+    left, right = socket.socketpair()
+    loop.add_reader(left, print)
+    left.close()
+    assert loop.remove_reader(left)
+    loop.close()
+    right.close()
 
 
 # Clocks

@@ -127,10 +127,10 @@ def without_machinery(stderr: str) -> str:
     return "\n".join(kept)
 
 
-def assert_same(target: list[str], directory: Path) -> Ended:
-    """Run *target* by python and by the launcher; what can be seen of the two is equal."""
-    stock = ended([*PYTHON, *target], directory)
-    launched = ended([*LAUNCHER, *target], directory)
+def assert_same(target: list[str], directory: Path, python: list[str] = PYTHON) -> Ended:
+    """Run *target* by *python* and by the launcher; what can be seen of the two is equal."""
+    stock = ended([*python, *target], directory)
+    launched = ended([*python, "-m", "txasync", *target], directory)
     assert launched.stdout == stock.stdout
     assert without_machinery(launched.stderr) == without_machinery(stock.stderr)
     assert launched.returncode == stock.returncode
@@ -187,6 +187,16 @@ def test_a_program_sees_its_own_name_arguments_and_path(programs: Path, target: 
     launched = assert_same(target, programs)
     assert launched.stdout.startswith("__main__ [")
     assert launched.stderr == ""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P is new in Python 3.11")
+@pytest.mark.parametrize("target", [["scripts/show.py"], ["package"], ["-m", "package"]], ids=" ".join)
+def test_a_safe_path_stays_safe(programs: Path, target: list[str]) -> None:
+    """Under ``python -P``, only a directory or zip file that is run itself is put on sys.path."""
+    stock = Child([*PYTHON, "-P", *target], programs, (programs,))
+    launched = Child([*PYTHON, "-P", "-m", "txasync", *target], programs, (programs,))
+    with stock, launched:
+        assert launched.end() == stock.end()
 
 
 def test_a_compiled_script_runs(programs: Path) -> None:
@@ -348,7 +358,8 @@ if __name__ == "__main__":
 def test_multiprocessing_finds_the_program_in_its_children(tmp_path: Path, target: list[str], method: str) -> None:
     """A child process, however it is made, imports the program and runs asyncio."""
     (tmp_path / "script.py").write_text(MULTIPROCESSING)
-    launched = assert_same([*target, method], tmp_path)
+    # Not with -W error: under it, the children of Python 3.15 itself fail in linecache.
+    launched = assert_same([*target, method], tmp_path, [sys.executable])
     assert launched == Ended(0, "[2, 4, 6]\n8\n", "")
 
 
@@ -703,7 +714,9 @@ def test_reactors_that_cannot_drive_a_loop_are_refused(plugged_in: Path, name: s
     assert launched.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [[], ["--reactor", "epoll"], ["-m"], ["--"], ["--reactor"], ["--nonsense"]], ids=str)
+@pytest.mark.parametrize(
+    "options", [[], ["--reactor", "epoll"], ["-m"], ["--"], ["--reactor"], ["--nonsense"]], ids=str
+)
 def test_a_command_line_without_a_program_is_answered_with_the_usage(tmp_path: Path, options: list[str]) -> None:
     """On stderr, with exit code 2."""
     launched = ended([*LAUNCHER, *options], tmp_path)

@@ -28,10 +28,7 @@ def find(path: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
 
 
-NEEDED = [name for name in PRIVATE_NAMES if sys.version_info < name.before]
-
-
-@pytest.mark.parametrize("name", NEEDED, ids=lambda name: f"{name.owner}.{name.name}")
+@pytest.mark.parametrize("name", PRIVATE_NAMES, ids=lambda name: f"{name.owner}.{name.name}")
 def test_this_version_has_the_private_name(name: PrivateName) -> None:
     """A new version of CPython or Twisted that lacks a name we lean on is told here, plainly."""
     owner = find(name.owner)

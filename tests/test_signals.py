@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,19 +19,6 @@ import txasync
 from txasync import ReactorEventLoop
 
 from .conftest import Reports, Runner
-
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
-
-
-@pytest.fixture(autouse=True)
-def dispositions_put_back() -> Iterator[None]:
-    """Twisted leaves its SIGTERM handler behind; that is not to fail other tests."""
-    before = {signum: signal.getsignal(signum) for signum in WATCHED}
-    yield
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-    assert signal.set_wakeup_fd(-1) == -1
-
 
 def future_of(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
     """The result of *deferred*, for a task."""

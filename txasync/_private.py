@@ -22,8 +22,6 @@ class PrivateName(NamedTuple):
     owner: str
     name: str
     why: str
-    before: tuple[int, int] = (9, 9)
-    """The Python version from which on we do not need it any more."""
 
 
 _LOOP = "asyncio.SelectorEventLoop"
@@ -45,8 +43,8 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_set_coroutine_origin_tracking", _RUN),
     PrivateName(_LOOP, "_asyncgen_firstiter_hook", _RUN),
     PrivateName(_LOOP, "_asyncgen_finalizer_hook", _RUN),
-    PrivateName(_LOOP, "_default_executor", "shutdown_default_executor() has no timeout before 3.12", before=(3, 12)),
-    PrivateName(_LOOP, "_executor_shutdown_called", "as above", before=(3, 12)),
+    PrivateName(_LOOP, "_default_executor", "shutdown_default_executor() keeps to no timeout before some 3.12.x"),
+    PrivateName(_LOOP, "_executor_shutdown_called", "as above"),
     PrivateName(_LOOP, "_start_serving", "overridden to learn of servers, which are to be closed with the reactor"),
     PrivateName(_LOOP, "_make_ssl_transport", _MADE),
     PrivateName(_LOOP, "_make_read_pipe_transport", _MADE),

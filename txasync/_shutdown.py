@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .loop import ReactorEventLoop
 
-__all__ = ["cancel_tasks", "shut_down"]
+__all__ = ["OpenTransports", "cancel_tasks", "shut_down"]
+
+
+class OpenTransports:
+    """
+    The transports of a loop, as long as they are alive, in the order in which they are to be closed.
+
+    Attributes:
+        tls: Those of TLS, which say goodbye through the ones below them and must be asked for nothing else.
+        others: Those of pipes and processes.
+        sockets: Those of sockets, by descriptor: asyncio's own table.
+    """
+
+    def __init__(self, sockets: weakref.WeakValueDictionary[int, asyncio.Transport]) -> None:
+        self.tls: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self.others: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self.sockets = sockets
 
 
 async def shut_down(
     loop: ReactorEventLoop,
     timeout_s: float,
     servers: Iterable[asyncio.AbstractServer],
-    transports: Callable[[], Iterable[Any]],
+    open_: OpenTransports,
 ) -> None:
     """
     End what is in flight on *loop*, each step within what is left of *timeout_s* seconds.
@@ -29,8 +46,7 @@ async def shut_down(
         loop: The running loop.
         timeout_s: The bound for everything together.
         servers: Closed first, so that nothing new comes in.
-        transports: Asked last for the transports that are open then. They are closed; what they hold unsent by the
-            end of the time is dropped.
+        open_: The transports that are open, to be closed last; what they hold unsent by the end of the time is dropped.
 
     Context:
         As a task of *loop*.
@@ -45,7 +61,7 @@ async def shut_down(
     await cancel_tasks(loop, left)
     await _finish(loop, loop.shutdown_asyncgens(), left(), "asynchronous generators")
     await _shut_down_executor(loop, left())
-    await _close_transports(loop, transports, left)
+    await _close_transports(loop, open_, left)
 
 
 async def cancel_tasks(loop: asyncio.AbstractEventLoop, left: Callable[[], float | None]) -> None:
@@ -84,10 +100,7 @@ async def _finish(loop: asyncio.AbstractEventLoop, ending: Any, timeout_s: float
 
 
 async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
-    if sys.version_info >= (3, 12):
-        # It warns by itself if the time is over.
-        await loop.shutdown_default_executor(timeout=timeout_s)
-        return
+    # shutdown_default_executor() has a timeout from 3.12 on, and keeps to it in later releases of that only.
     executor = loop._default_executor
     loop._executor_shutdown_called = True
     if executor is None:
@@ -109,13 +122,14 @@ async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
         loop.call_exception_handler({"message": "threads of the default executor did not end in time at shutdown"})
 
 
-async def _close_transports(
-    loop: asyncio.AbstractEventLoop, transports: Callable[[], Iterable[Any]], left: Callable[[], float]
-) -> None:
-    closing = list(transports())
+async def _close_transports(loop: asyncio.AbstractEventLoop, open_: OpenTransports, left: Callable[[], float]) -> None:
+    for transport in list(open_.tls):
+        # Most must not be closed twice (3.11 on), the others must not be asked whether they are closing (3.10).
+        if sys.version_info < (3, 11) or not transport.is_closing():
+            transport.close()
+    closing = [*open_.others, *open_.sockets.values()]
     for transport in closing:
-        # TLS transports do not all bear to be closed twice (3.11 to 3.13), nor all to be asked (3.10).
-        if _is_tls(transport) and sys.version_info < (3, 11) or not transport.is_closing():
+        if not transport.is_closing():
             transport.close()
     while any(map(_is_busy, closing)) and left():
         await asyncio.sleep(min(0.01, left()))
@@ -135,11 +149,6 @@ def _is_busy(transport: Any) -> bool:
 
 
 def _unsent(transport: Any) -> int:
-    """How many bytes *transport* holds that its peer has not taken; those of TLS are in the transport below it."""
-    if _is_tls(transport) or not hasattr(transport, "get_write_buffer_size"):
-        return 0
-    return int(transport.get_write_buffer_size())
-
-
-def _is_tls(transport: Any) -> bool:
-    return transport.get_extra_info("sslcontext") is not None
+    """How many bytes *transport* holds that its peer has not taken; 0 if it does not write."""
+    size = getattr(transport, "get_write_buffer_size", None)
+    return 0 if size is None else int(size())

@@ -23,7 +23,7 @@ from ._alarm import alarm_for
 from ._lifecycle import ReactorEvents
 from ._own_run import OwnRun
 from ._private import SelectorEventLoop
-from ._shutdown import shut_down
+from ._shutdown import OpenTransports, shut_down
 from ._signals import InterruptGuard, SignalHandlers, ignore_signal
 from ._ticker import Ticker
 from .polling import PollerFactory, PollerSelector, for_reactor
@@ -112,7 +112,7 @@ class ReactorEventLoop(SelectorEventLoop):
         self._closes_with_reactor = False
         self._outside: tuple[Any, Any] = (None, (None, None))
         self._servers: weakref.WeakSet[asyncio.AbstractServer] = weakref.WeakSet()
-        self._opened: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._open = OpenTransports(self._transports)
         self._events = ReactorEvents(
             reactor,
             starting=self._reactor_starts,
@@ -274,7 +274,7 @@ class ReactorEventLoop(SelectorEventLoop):
         if not self.is_running():
             done.callback(None)
             return done
-        ending = shut_down(self, self.shutdown_timeout_s, self._servers, self._open_transports)
+        ending = shut_down(self, self.shutdown_timeout_s, self._servers, self._open)
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -284,10 +284,6 @@ class ReactorEventLoop(SelectorEventLoop):
 
         asyncio.ensure_future(ending, loop=self).add_done_callback(ended)
         return done
-
-    def _open_transports(self) -> list[Any]:
-        # Those of sockets come last: closed through its own transport, TLS says goodbye.
-        return [*self._opened, *self._transports.values()]
 
     def _reactor_stopped(self) -> None:
         self._reactor_state = _ReactorState.ENDED
@@ -450,7 +446,7 @@ class ReactorEventLoop(SelectorEventLoop):
             context=context,
         )
 
-    # What is open, to be closed when the reactor shuts down. Sockets' transports are in asyncio's own table.
+    # What is open, to be closed when the reactor shuts down
 
     def _start_serving(
         self, protocol_factory: Any, sock: Any, sslcontext: Any, server: Any, *args: Any, **kwargs: Any
@@ -459,7 +455,9 @@ class ReactorEventLoop(SelectorEventLoop):
         super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
 
     def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport:
-        return self._keep(super()._make_ssl_transport(*args, **kwargs))
+        transport = super()._make_ssl_transport(*args, **kwargs)
+        self._open.tls.add(transport)
+        return transport
 
     def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.ReadTransport:
         return self._keep(super()._make_read_pipe_transport(*args, **kwargs))
@@ -471,7 +469,7 @@ class ReactorEventLoop(SelectorEventLoop):
         return self._keep(await super()._make_subprocess_transport(*args, **kwargs))
 
     def _keep(self, transport: _TransportT) -> _TransportT:
-        self._opened.add(transport)
+        self._open.others.add(transport)
         return transport
 
 

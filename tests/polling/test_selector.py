@@ -88,6 +88,29 @@ def test_bad_use_is_refused(selector: selectors.BaseSelector, pair: Pair) -> Non
         selector.register(left, READ)
 
 
+def test_the_map_finds_file_objects_and_descriptors(selector: selectors.BaseSelector, pair: Pair) -> None:
+    """It is a live view, and knows file objects as well as numbers."""
+    left, right = pair
+    found = selector.get_map()
+    assert found.get(left) is None
+    selector.register(left, READ, "data")
+    assert found[left].data == "data"
+    assert found.get(left.fileno()).data == "data"  # type: ignore[union-attr]
+    assert found.get(right) is None
+    assert list(found) == [left.fileno()]
+    with pytest.raises(KeyError):
+        found[right]
+
+
+def test_a_file_object_that_was_closed_first_can_be_unregistered(selector: selectors.BaseSelector) -> None:
+    """It does not know its number any more; the selector does."""
+    left, right = socket.socketpair()
+    key = selector.register(left, READ)
+    left.close()
+    assert selector.unregister(left) == key
+    right.close()
+
+
 def test_a_refused_file_leaves_no_key(selector: selectors.BaseSelector) -> None:
     """A regular file cannot be watched; the next one with its number can be registered."""
     with open(__file__) as file:

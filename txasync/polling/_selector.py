@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import selectors
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ._poller import Poller
@@ -27,6 +27,23 @@ class _Registration:
         self.noted.append((self.key, selectors.EVENT_WRITE))
 
 
+class _KeyByFile(Mapping[Any, selectors.SelectorKey]):
+    """The live view that ``get_map()`` gives: found by file object or descriptor, iterated by descriptor."""
+
+    def __init__(self, registrations: dict[int, _Registration], find: Callable[[Any], _Registration]) -> None:
+        self._registrations = registrations
+        self._find = find
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._find(fileobj).key
+
+    def __len__(self) -> int:
+        return len(self._registrations)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._registrations)
+
+
 class PollerSelector(selectors.BaseSelector):
     """
     A selector that never waits: the reactor does.
@@ -42,6 +59,7 @@ class PollerSelector(selectors.BaseSelector):
         self._poller = poller
         self._registrations: dict[int, _Registration] = {}
         self._noted: list[tuple[selectors.SelectorKey, int]] = []
+        self._map = _KeyByFile(self._registrations, self._find)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
@@ -98,10 +116,17 @@ class PollerSelector(selectors.BaseSelector):
         return self._find(fileobj).key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {fd: registration.key for fd, registration in self._registrations.items()}
+        return self._map
 
     def _find(self, fileobj: Any) -> _Registration:
-        registration = self._registrations.get(_fileno(fileobj))
+        try:
+            registration = self._registrations.get(_fileno(fileobj))
+        except ValueError:
+            # It may have been closed before it was unregistered, so that it does not know its number any more.
+            for registration in self._registrations.values():
+                if registration.key.fileobj is fileobj:
+                    return registration
+            raise
         if registration is None:
             raise KeyError(f"{fileobj!r} is not registered")
         return registration
