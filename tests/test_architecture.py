@@ -15,7 +15,7 @@ PACKAGE = pathlib.Path(txasync.__file__).parent
 # From the top. A module may import its own floor and those below it.
 FLOORS = [
     {"__main__"},
-    {"_launching", "_default_loop", "_reactor_choice"},
+    {"_launching", "_default_loop", "_reactor_choice", "application"},
     {"__init__"},
     {"running", "_asyncio_reactor"},
     {"loop"},

@@ -127,7 +127,7 @@ async def _close_transports(loop: asyncio.AbstractEventLoop, open_: OpenTranspor
         # Most must not be closed twice (3.11 on), the others must not be asked whether they are closing (3.10).
         if sys.version_info < (3, 11) or not transport.is_closing():
             transport.close()
-    closing = [*open_.others, *open_.sockets.values()]
+    closing: list[Any] = [*open_.others, *open_.sockets.values()]
     for transport in closing:
         if not transport.is_closing():
             transport.close()

@@ -1,0 +1,223 @@
+"""The ticker, without a reactor: when it runs rounds, and what it asks of its alarm and its poller."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from txasync._alarm import Alarm
+from txasync._ticker import ROUNDS_PER_TICK, Ticker
+from txasync.polling import Callback, Poller
+
+
+class SetAlarm(Alarm):
+    """Notes what it is set to; None means not at all."""
+
+    def __init__(self) -> None:
+        self.set_to: float | None = None
+        self.settings = 0
+
+    def set(self, delay_s: float) -> None:
+        self.set_to = delay_s
+        self.settings += 1
+
+    def cancel(self) -> None:
+        self.set_to = None
+
+    def close(self) -> None:
+        self.cancel()
+
+
+class StillPoller(Poller):
+    """Has no descriptors; notes whether it is suspended."""
+
+    suspended = False
+
+    def set_reader(self, fd: int, callback: Callback) -> None:
+        raise NotImplementedError
+
+    set_writer = set_reader
+
+    def remove_reader(self, fd: int) -> bool:
+        raise NotImplementedError
+
+    remove_writer = remove_reader
+
+    def poll(self) -> None:
+        raise NotImplementedError
+
+    def suspend(self) -> None:
+        self.suspended = True
+
+    def resume(self) -> None:
+        self.suspended = False
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Driven:
+    """A loop of a few lines, and its ticker."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Any] = deque()
+        self.timer: float | None = None
+        self.now = 100.0
+        self.stopping = False
+        self.ends: list[object] = []
+        self.rounds = 0
+        self.alarm = SetAlarm()
+        self.poller = StillPoller()
+        self.ticker = Ticker(
+            run_round=self.run_round,
+            ready=self.ready,
+            first_timer=lambda: self.timer,
+            time=lambda: self.now,
+            is_stopping=lambda: self.stopping,
+            stopped=self.stopped,
+            interrupted=self.ends.append,
+        )
+        self.ticker.attach(self.poller, self.alarm)
+
+    def run_round(self) -> None:
+        self.rounds += 1
+        for _ in range(len(self.ready)):
+            self.ready.popleft()()
+
+    def ring(self) -> None:
+        """What the alarm does when it is time."""
+        self.alarm.set_to = None
+        self.ticker.alarm_rang()
+
+    def stopped(self) -> None:
+        self.ends.append("stopped")
+        self.stopping = False
+        self.ticker.stop()
+
+
+def test_it_ticks_at_once_after_the_start_and_not_before() -> None:
+    """A poller that is heard before the start, or after the end, brings no round."""
+    driven = Driven()
+    driven.ticker.tick()
+    assert driven.rounds == 0
+    driven.ticker.start()
+    assert driven.alarm.set_to == 0
+    driven.ring()
+    assert driven.rounds == 1
+    driven.ticker.stop()
+    assert driven.alarm.set_to is None
+    driven.ticker.tick()
+    assert driven.rounds == 1
+
+
+def test_it_sleeps_until_the_first_timer() -> None:
+    """The alarm is set once for one time, and again when an earlier timer is added."""
+    driven = Driven()
+    driven.ticker.start()
+    driven.timer = 105.0
+    driven.ticker.tick()
+    assert driven.ticker.asleep
+    assert driven.alarm.set_to == 5.0
+    settings = driven.alarm.settings
+    driven.ticker.tick()
+    assert driven.alarm.settings == settings
+    driven.timer = 101.0
+    driven.ticker.wake()
+    assert driven.alarm.set_to == 1.0
+    driven.timer = None
+    driven.ticker.tick()
+    assert driven.alarm.set_to is None
+    assert driven.ticker.asleep
+
+
+def test_a_callback_that_wakes_it_is_due_at_once() -> None:
+    """The alarm is set to now, one time for any number of callbacks."""
+    driven = Driven()
+    driven.ticker.start()
+    driven.ticker.tick()
+    ran: list[int] = []
+    driven.ready.append(lambda: ran.append(1))
+    driven.ticker.wake()
+    assert driven.alarm.set_to == 0
+    assert not driven.ticker.asleep
+    driven.ring()
+    assert ran == [1]
+    assert driven.ticker.asleep
+
+
+def test_a_tick_ends_although_callbacks_are_ready() -> None:
+    """After its rounds it gives the reactor its turn, and comes back at once."""
+    driven = Driven()
+
+    def again() -> None:
+        driven.ready.append(again)
+
+    driven.ready.append(again)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert driven.rounds == ROUNDS_PER_TICK
+    assert driven.alarm.set_to == 0
+    assert not driven.ticker.asleep
+
+
+def test_a_tick_inside_a_tick_runs_nothing_and_suspends_the_poller() -> None:
+    """Until the outer one ends."""
+    driven = Driven()
+    seen: list[bool] = []
+
+    def iterate_the_reactor() -> None:
+        driven.ready.append(lambda: None)
+        driven.ticker.tick()
+        driven.ticker.alarm_rang()
+        seen.append(driven.poller.suspended)
+
+    driven.ready.append(iterate_the_reactor)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert seen == [True]
+    assert driven.rounds == 2
+    assert not driven.poller.suspended
+
+
+def test_stopping_ends_the_tick_after_its_round() -> None:
+    """What is ready then is left for the next run."""
+    driven = Driven()
+
+    def stop() -> None:
+        driven.stopping = True
+        driven.ready.append(lambda: None)
+
+    driven.ready.append(stop)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert driven.ends == ["stopped"]
+    assert len(driven.ready) == 1
+    assert driven.rounds == 1
+    assert driven.alarm.set_to is None
+
+
+def test_what_leaves_a_round_is_handed_over() -> None:
+    """The rest of the round is still ready."""
+    driven = Driven()
+    error = SystemExit(3)
+
+    def leave() -> None:
+        raise error
+
+    driven.ready.extend([leave, lambda: None])
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert driven.ends == [error]
+    assert len(driven.ready) == 1
+    assert not driven.ticker.ticking
+
+
+def test_an_interrupt_from_outside_runs_no_round() -> None:
+    """The next tick only hands it over."""
+    driven = Driven()
+    driven.ticker.start()
+    error = KeyboardInterrupt()
+    driven.ticker.interrupt(error)
+    driven.ticker.tick()
+    assert driven.ends == [error]
+    assert driven.rounds == 0
