@@ -51,7 +51,7 @@ def on_host(host: str, program: str) -> str:
     from textwrap import dedent
 
     # uvloop itself uses deprecated names of asyncio's on new Pythons.
-    return in_child(PROLOGUE.format(host=host) + dedent(program), "-W", "default")
+    return in_child(PROLOGUE.format(host=host) + dedent(program), warnings="default")
 
 
 def test_install_gives_the_reactors_own_loop(host: str) -> None:

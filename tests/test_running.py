@@ -21,10 +21,10 @@ from txasync import ReactorEventLoop, running
 from .conftest import open_descriptors
 
 
-def in_child(program: str, *options: str, exit_code: int = 0) -> str:
+def in_child(program: str, *, warnings: str = "error", exit_code: int = 0) -> str:
     """Run *program* in a Python of its own, with every warning an error, and return what it printed."""
     child = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *options, "-c", textwrap.dedent(program)],
+        [sys.executable, "-X", "dev", "-W", warnings, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -142,8 +142,10 @@ def test_install_from_another_thread_is_refused(own_reactor: Any) -> None:
             caught.append(error)
         own_reactor.callFromThread(own_reactor.stop)
 
-    own_reactor.callWhenRunning(lambda: threading.Thread(target=other_thread).start())
+    thread = threading.Thread(target=other_thread)
+    own_reactor.callWhenRunning(thread.start)
     own_reactor.run()
+    thread.join(30)
     assert "reactor.callFromThread(txasync.install)" in str(caught[0])
 
 
