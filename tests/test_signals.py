@@ -20,6 +20,7 @@ from txasync import ReactorEventLoop
 
 from .conftest import Reports, Runner
 
+
 def future_of(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
     """The result of *deferred*, for a task."""
     future: asyncio.Future[Any] = loop.create_future()
