@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -419,6 +421,67 @@ def test_a_result_is_not_lost_to_reactor_stop(own_reactor: Any) -> None:
         return "result"
 
     assert txasync.run(stopper(), reactor=own_reactor) == "result"
+
+
+def test_reactor_stop_at_the_end_of_the_coroutine_is_carried_out(own_reactor: Any) -> None:
+    """A coroutine that stops the reactor and returns has its result, and the shutdown triggers are called."""
+    called: list[str] = []
+    for phase in "before", "during", "after":
+        own_reactor.addSystemEventTrigger(phase, "shutdown", called.append, phase)
+
+    async def stopper() -> str:
+        own_reactor.stop()
+        return "result"
+
+    assert txasync.run(stopper(), reactor=own_reactor) == "result"
+    assert called == ["before", "during", "after"]
+
+
+def test_system_exit_after_reactor_stop_is_carried_out_as_well(own_reactor: Any) -> None:
+    """First the reactor's end, then the exit."""
+    called: list[str] = []
+    own_reactor.addSystemEventTrigger("after", "shutdown", called.append, "after")
+
+    async def stopper() -> None:
+        own_reactor.stop()
+        sys.exit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        txasync.run(stopper(), reactor=own_reactor)
+    assert caught.value.code == 3
+    assert called == ["after"]
+
+
+def test_closing_a_loop_that_never_ran_leaves_the_thread_pool_alone(own_reactor: Any) -> None:
+    """What was queued for the reactor's threads before it runs is still done."""
+    done: list[str] = []
+    own_reactor.callInThread(done.append, "done")
+    txasync.install(own_reactor).close()
+    own_reactor.callWhenRunning(own_reactor.callInThread, own_reactor.callFromThread, own_reactor.stop)
+    own_reactor.run()
+    assert done == ["done"]
+
+
+def test_a_loop_for_which_there_are_no_descriptors_leaves_none(own_reactor: Any) -> None:
+    """EMFILE at any point of its making is an OSError, and what was made before is given back."""
+    before = open_descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(before)
+    made = 0
+    try:
+        for limit in range(highest + 1, highest + 10):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            try:
+                loop = txasync.new_event_loop(own_reactor)
+            except OSError as error:
+                assert error.errno == errno.EMFILE
+            else:
+                made += 1
+                loop.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert made
+    assert open_descriptors().keys() == before.keys()
 
 
 def test_run_forever_returns_after_reactor_stop(own_reactor: Any) -> None:

@@ -69,6 +69,8 @@ class Driven:
         self.alarm = SetAlarm()
         self.poller = StillPoller()
         self.ticker = Ticker(
+            self.poller,
+            self.alarm,
             run_round=self.run_round,
             ready=self.ready,
             first_timer=lambda: self.timer,
@@ -77,7 +79,6 @@ class Driven:
             stopped=self.stopped,
             interrupted=self.ends.append,
         )
-        self.ticker.attach(self.poller, self.alarm)
 
     def run_round(self) -> None:
         self.rounds += 1

@@ -81,7 +81,10 @@ if sys.platform == "linux":
 
     class TimerfdAlarm(Alarm):
         """
-        By timerfd(2) on the monotonic clock. The descriptor is made when it is first needed.
+        By timerfd(2) on the monotonic clock.
+
+        The descriptor is made at once: when it is needed, there may be none to be had, just when a server waits for a
+        while because of that.
 
         The timer in the kernel is set only when it would ring too late. Most timers of a program are timeouts that
         are cancelled; an alarm that rings for one of them costs a tick, setting it for each would cost two calls.
@@ -91,9 +94,11 @@ if sys.platform == "linux":
             self._at_once = DelayedCallAlarm(reactor, ring)
             self._poller = poller
             self._ring = ring
-            self._fd = -1
             self._rings_at = math.inf
             self._wanted = False
+            self._closed = False
+            self._fd = timerfd_create(_CLOCK_MONOTONIC, flags=_TFD_NONBLOCK | _TFD_CLOEXEC)
+            poller.set_reader(self._fd, self._timer_rings)
 
         def set(self, delay_s: float) -> None:
             if delay_s > 0:
@@ -105,16 +110,10 @@ if sys.platform == "linux":
             when = time.monotonic() + delay_s
             if when < self._rings_at:
                 self._rings_at = when
-                self._set_timer(min(delay_s, LONGEST_SLEEP_S))
-
-        def _set_timer(self, delay_s: float) -> None:
-            if self._fd < 0:
-                self._fd = timerfd_create(_CLOCK_MONOTONIC, flags=_TFD_NONBLOCK | _TFD_CLOEXEC)
-                self._poller.set_reader(self._fd, self._timer_rings)
-            timerfd_settime(self._fd, initial=delay_s)
+                timerfd_settime(self._fd, initial=min(delay_s, LONGEST_SLEEP_S))
 
         def _timer_rings(self) -> None:
-            self._set_timer(0.0)  # which disarms it, and makes it unreadable
+            timerfd_settime(self._fd, initial=0.0)  # which disarms it, and makes it unreadable
             self._rings_at = math.inf
             if self._wanted:
                 self._wanted = False
@@ -126,10 +125,10 @@ if sys.platform == "linux":
 
         def close(self) -> None:
             self.cancel()
-            if self._fd >= 0:
+            if not self._closed:
+                self._closed = True
                 self._poller.remove_reader(self._fd)
                 os.close(self._fd)
-                self._fd = -1
 
     _CLOCK_MONOTONIC = 1
     _TFD_NONBLOCK = os.O_NONBLOCK

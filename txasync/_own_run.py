@@ -28,6 +28,7 @@ class OwnRun:
 
     Attributes:
         active: Whether `run` is on the stack.
+        was_active: Whether it ever was.
     """
 
     def __init__(self, reactor: Any, interrupts: InterruptGuard) -> None:
@@ -35,6 +36,7 @@ class OwnRun:
         self._interrupts = interrupts
         self._by_hand = False
         self.active = False
+        self.was_active = False
 
     def run(self, *, by_hand: bool) -> None:
         """
@@ -43,7 +45,7 @@ class OwnRun:
         Args:
             by_hand: Iterate the reactor, because it was stopped before.
         """
-        self.active = True
+        self.active = self.was_active = True
         self._by_hand = by_hand
         run = self._iterate if by_hand else self._run
         try:

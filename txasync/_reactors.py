@@ -17,6 +17,7 @@ __all__ = [
     "may_use_installed_reactor",
     "new_private_reactor",
     "release_threads",
+    "stop_was_called",
     "was_stopped",
 ]
 
@@ -39,9 +40,14 @@ def may_use_installed_reactor() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def stop_was_called(reactor: Any) -> bool:
+    """Whether somebody has called ``reactor.stop()``; the reactor may not have got round to it yet."""
+    return bool(getattr(reactor, "_startedBefore", False))
+
+
 def was_stopped(reactor: Any) -> bool:
     """Whether *reactor* was ended by ``reactor.stop()``, after which it never runs again."""
-    return bool(getattr(reactor, "_startedBefore", False)) and not reactor.running
+    return stop_was_called(reactor) and not reactor.running
 
 
 def host_loop(reactor: Any) -> Any | None:

@@ -44,6 +44,8 @@ class Ticker:
     Drives one loop.
 
     Args:
+        poller: The loop's poller; its ``on_ready`` is `tick`.
+        alarm: The loop's alarm; its callable is `alarm_rang`.
         run_round: Polls, then runs what is due and what was ready.
         ready: The loop's queue: true while callbacks are ready.
         first_timer: When the first timer is due, in seconds of the loop's time; None without one.
@@ -60,6 +62,8 @@ class Ticker:
 
     def __init__(
         self,
+        poller: Poller,
+        alarm: Alarm,
         *,
         run_round: Callable[[], None],
         ready: Sized,
@@ -69,6 +73,8 @@ class Ticker:
         stopped: Callable[[], None],
         interrupted: Callable[[BaseException], None],
     ) -> None:
+        self._poller = poller
+        self._alarm = alarm
         self._run_round = run_round
         self._ready = ready
         self._first_timer = first_timer
@@ -76,19 +82,12 @@ class Ticker:
         self._is_stopping = is_stopping
         self._stopped = stopped
         self._interrupted = interrupted
-        self._poller: Poller
-        self._alarm: Alarm
         self._armed_for: float | None = None
         self._error: BaseException | None = None
         self._suspended = False
         self.asleep = False
         self.ticking = False
         self.started = False
-
-    def attach(self, poller: Poller, alarm: Alarm) -> None:
-        """Give the poller, whose ``on_ready`` is `tick`, and the alarm, whose callable is `alarm_rang`."""
-        self._poller = poller
-        self._alarm = alarm
 
     def start(self) -> None:
         """Tick as soon as the reactor runs, and from then on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import inspect
 import signal
@@ -14,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -86,14 +86,17 @@ class ReactorEventLoop(SelectorEventLoop):
         self.reactor = reactor
         self._owns_reactor = owns_reactor
         self._own_clock = _reactors.is_fake(reactor)
-        self._poller = poller_factory(reactor, self._reactor_comes_by)
-        try:
+        with contextlib.ExitStack() as undone_on_failure:
+            self._poller = poller_factory(reactor, self._reactor_comes_by)
+            undone_on_failure.callback(self._poller.close)
+            self._alarm = alarm_for(reactor, self._poller, self._alarm_rings, own_clock=self._own_clock)
+            undone_on_failure.callback(self._alarm.close)
             super().__init__(PollerSelector(self._poller))
-        except BaseException:
-            self._poller.close()
-            raise
+            undone_on_failure.pop_all()
         self._constructed = True
         self._ticker = Ticker(
+            self._poller,
+            self._alarm,
             run_round=self._run_once,
             ready=self._ready,
             first_timer=self._first_timer,
@@ -102,8 +105,6 @@ class ReactorEventLoop(SelectorEventLoop):
             stopped=self._end_run,
             interrupted=self._end_run_with,
         )
-        self._alarm = alarm_for(reactor, self._poller, self._ticker.alarm_rang, own_clock=self._own_clock)
-        self._ticker.attach(self._poller, self._alarm)
         self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
         self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
         self._own_run = OwnRun(reactor, self._interrupts)
@@ -137,8 +138,8 @@ class ReactorEventLoop(SelectorEventLoop):
 
     def _enter(self) -> None:
         """Become the running loop, as asyncio's run_forever() does before it begins."""
-        self._set_coroutine_origin_tracking(self.get_debug())
         self._outside = asyncio.events._get_running_loop(), sys.get_asyncgen_hooks()
+        self._set_coroutine_origin_tracking(self.get_debug())
         self._thread_id = threading.get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         asyncio.events._set_running_loop(self)
@@ -177,8 +178,8 @@ class ReactorEventLoop(SelectorEventLoop):
         self._check_closed()
         self._leave_a_crashed_run()
         self._check_running()
-        self._enter()
         try:
+            self._enter()
             self._own_run.run(by_hand=self._reactor_state is _ReactorState.ENDED)
         finally:
             self._leave()
@@ -248,7 +249,7 @@ class ReactorEventLoop(SelectorEventLoop):
         self._events.detach()
         self._alarm.close()
         super().close()
-        if not self.reactor.running:
+        if self._own_run.was_active and not self.reactor.running:
             _reactors.release_threads(self.reactor)
         if self._owns_reactor:
             _reactors.dispose_private_reactor(self.reactor)
@@ -257,6 +258,9 @@ class ReactorEventLoop(SelectorEventLoop):
 
     def _reactor_comes_by(self) -> None:
         self._ticker.tick()
+
+    def _alarm_rings(self) -> None:
+        self._ticker.alarm_rang()
 
     def _reactor_starts(self) -> None:
         if not self.is_running():
@@ -300,16 +304,18 @@ class ReactorEventLoop(SelectorEventLoop):
 
     def _end_run(self) -> None:
         """`stop` was called, and its round is over."""
-        if self._own_run.active and self._reactor_state is not _ReactorState.ENDING:
+        if self._reactor_is_ending():
+            self._stopping = False  # that will be the end of the run, too, when all triggers have been called
+        elif self._own_run.active:
             self._ticker.stop()
             self._own_run.end()
-            return
-        self._stopping = False
-        if self._reactor_state is _ReactorState.USABLE:
-            try:
-                self.reactor.stop()
-            except ReactorNotRunning:
-                pass  # somebody has called it in this very turn
+        else:
+            self._stopping = False
+            self.reactor.stop()
+
+    def _reactor_is_ending(self) -> bool:
+        """Whether ``reactor.stop()`` was called, and the reactor's shutdown is not over."""
+        return _reactors.stop_was_called(self.reactor) and self._reactor_state is not _ReactorState.ENDED
 
     def _end_run_with(self, error: BaseException) -> None:
         """
@@ -319,8 +325,10 @@ class ReactorEventLoop(SelectorEventLoop):
         """
         if self._own_run.active:
             self._interruption = error
-            self._ticker.stop()
-            self._own_run.end()
+            # A SystemExit after reactor.stop() leaves the reactor time for its triggers; Ctrl-C does not.
+            if isinstance(error, KeyboardInterrupt) or not self._reactor_is_ending():
+                self._ticker.stop()
+                self._own_run.end()
         else:
             self.call_exception_handler({"message": f"{type(error).__name__} in a callback", "exception": error})
 
