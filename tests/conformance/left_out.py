@@ -1,0 +1,82 @@
+"""
+What of test.test_asyncio is left out on our loop, and why.
+
+The tests in `LEFT_OUT` are run all the same: one that passes has lost its reason, and an entry that matches no test of
+the versions that it names is stale. Both fail the suite.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+__all__ = ["LEFT_OUT", "SAME_TESTS", "LeftOut", "SameTests", "applying"]
+
+
+class LeftOut(NamedTuple):
+    """
+    Tests that our loop does not have to pass.
+
+    Args:
+        module: The test module.
+        tests: A pattern of ``TestClass.test_name``, as of `fnmatch`.
+        reason: What the tests ask for that is not asked of us.
+        since: The first Python version that has the tests.
+        until: The last one.
+    """
+
+    module: str
+    tests: str
+    reason: str
+    since: tuple[int, int] = (3, 10)
+    until: tuple[int, int] = (3, 99)
+
+
+class SameTests(NamedTuple):
+    """A class of tests that differs from another one only in the selector, which our loop does not take."""
+
+    module: str
+    test_class: str
+    kept: str
+
+
+def applying(module: str) -> list[LeftOut]:
+    """The entries of `LEFT_OUT` for *module* on this version of Python."""
+    return [
+        entry for entry in LEFT_OUT if entry.module == module and entry.since <= sys.version_info[:2] <= entry.until
+    ]
+
+
+SAME_TESTS = tuple(
+    SameTests(module, test_class, "EPollEventLoopTests")
+    for module in ("test_events", "test_sendfile", "test_sock_lowlevel")
+    for test_class in ("PollEventLoopTests", "SelectEventLoopTests")
+)
+
+_MOCKED_SIGNAL = (
+    "replaces the signal module inside asyncio.unix_events by a mock and looks at what is called there; "
+    "our handlers are installed elsewhere, and without set_wakeup_fd, which belongs to the reactor"
+)
+
+LEFT_OUT = (
+    *(
+        LeftOut("test_unix_events", f"SelectorEventLoopSignalTests.{test}", _MOCKED_SIGNAL)
+        for test in (
+            "test_add_signal_handler_install_error",
+            "test_add_signal_handler_install_error[23]",
+            "test_add_signal_handler_setup_error",
+            "test_remove_signal_handler",
+            "test_remove_signal_handler_2",
+            "test_remove_signal_handler_error",
+            "test_remove_signal_handler_error2",
+        )
+    ),
+    *(
+        LeftOut(
+            "test_unix_events",
+            f"SelectorEventLoopSignalTests.{test}",
+            "looks into the private _signal_handlers, which asyncio's own way of handling signals fills",
+        )
+        for test in ("test_add_signal_handler", "test_close", "test_close_on_finalizing")
+    ),
+)
