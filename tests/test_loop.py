@@ -549,6 +549,30 @@ def test_a_thread_wakes_a_sleeping_reactor(run: Runner) -> None:
     run(main)
 
 
+def test_a_thread_wakes_a_reactor_that_was_idle_for_minutes(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes pass on every clock while the reactor sleeps, with nothing to wake it but the thread."""
+    offset = 0.0
+    seconds = reactor.seconds
+    monkeypatch.setattr(reactor, "seconds", lambda: seconds() + offset)
+    loop = ReactorEventLoop(reactor)
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + offset)
+    woken: list[float] = []
+
+    def other_thread() -> None:
+        nonlocal offset
+        offset = 600.0
+        loop.call_soon_threadsafe(lambda: (woken.append(loop.time() - start), loop.stop()))
+
+    thread = threading.Timer(0.1, other_thread)
+    start = loop.time()
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join(30)
+    assert 600 < woken[0] < 660
+    loop.close()
+
+
 def test_a_call_from_a_thread_before_the_start_is_kept(run: Runner) -> None:
     """The reactor is woken only while it runs; the loop finds what was scheduled before."""
     ran: list[str] = []
