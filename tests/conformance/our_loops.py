@@ -50,7 +50,6 @@ CONFIGURATIONS = (
     Configuration("select per-descriptor", "select", "per-descriptor"),
     Configuration("epoll per-descriptor", "epoll", "per-descriptor"),
     Configuration("global", "global"),
-    Configuration("global per-descriptor", "global", "per-descriptor"),
     Configuration("stock", None),
 )
 

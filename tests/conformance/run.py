@@ -58,7 +58,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--time-limit", type=float, default=jobs.TIME_LIMIT_S, help="of one test, in seconds")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", metavar="FILE", help="write everything to this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.reactor == "global" and arguments.poller != "nested":
+        parser.error("on the process's reactor, an EPollReactor, the loops of all tests need the nested poller")
+    return arguments
 
 
 def _configuration(arguments: argparse.Namespace) -> str:
