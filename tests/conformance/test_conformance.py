@@ -2,7 +2,8 @@
 CPython's own tests of asyncio, as this interpreter has them installed, on our loop.
 
 Every module runs on private epoll reactors; those that do input and output also run on other reactors and with the
-per-descriptor poller, and a few on the process's own reactor. By hand, any runs on any: ``python tests/conformance/run.py --help``.
+per-descriptor poller, and a few on the process's own reactor. By hand, any runs on any:
+``python tests/conformance/run.py --help``.
 """
 
 from __future__ import annotations
