@@ -196,6 +196,30 @@ def test_a_task_that_does_not_end_is_left_in_time_and_named(installed: ReactorEv
     reports.clear()
 
 
+def test_tasks_that_always_start_another_are_left_in_time(installed: ReactorEventLoop, reports: Reports) -> None:
+    """The bound holds for them together."""
+    installed.shutdown_timeout_s = 0.1
+    going = True
+
+    async def hydra() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            if going:
+                tasks.append(asyncio.ensure_future(hydra()))
+                await asyncio.sleep(0)
+
+    tasks: list[Any] = []
+    start = time.monotonic()
+    run_and_stop(installed, hydra())
+    assert time.monotonic() - start < 30
+    going = False
+    for task in tasks:
+        task._log_destroy_pending = False
+    tasks.clear()
+    reports.clear()
+
+
 def test_a_thread_that_does_not_end_does_not_hold_the_reactor_up() -> None:
     """The executor's threads are waited for within the bound, as asyncio itself does from 3.12 on."""
     printed = in_child(

@@ -66,11 +66,12 @@ async def shut_down(
 
 async def cancel_tasks(loop: asyncio.AbstractEventLoop, left: Callable[[], float | None]) -> None:
     """
-    Cancel all tasks of *loop* but the current one and wait until they are done, those that they start then as well.
+    Cancel all tasks of *loop* but the current one, and wait until they are done.
 
     Args:
         loop: The running loop.
-        left: How many seconds are left to wait; None for ever.
+        left: How many seconds are left to wait, during which those that are started meanwhile are cancelled, too. None:
+            for ever, but only for the tasks that there are now, as ``asyncio.run`` does.
     """
     cancelled: set[asyncio.Task[Any]] = set()
     current = asyncio.current_task(loop)
@@ -81,6 +82,8 @@ async def cancel_tasks(loop: asyncio.AbstractEventLoop, left: Callable[[], float
         _, late = await asyncio.wait(tasks, timeout=left())
         for task in tasks:
             _report(loop, task, late)
+        if not left():
+            break
 
 
 def _report(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], late: set[asyncio.Task[Any]]) -> None:
