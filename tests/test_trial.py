@@ -81,7 +81,7 @@ class LoopTests(TestCase):
 
 
 class LaterLoopTests(LoopTests):
-    """The same once more, in a reactor that another class has used."""
+    pass
 """
 
 
