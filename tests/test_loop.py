@@ -417,6 +417,8 @@ def test_a_timer_of_a_million_years_is_kept(run: Runner, delay: float) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("reactor", ["epoll", "select"], indirect=True)
+@pytest.mark.parametrize("poller_factory", ["nested"], indirect=True)
 def test_there_is_one_delayed_call_at_most(run: Runner) -> None:
     """100,000 timers and 100,000 callbacks are the loop's own affair."""
     most = 0

@@ -21,7 +21,7 @@ import twisted
 import txasync
 
 LIMIT_S = 60.0
-PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
+PYTHON = [sys.executable, "-W", "error"]
 LAUNCHER = [*PYTHON, "-m", "txasync"]
 ROOT = Path(txasync.__file__).parent.parent
 REACTORS = ["epoll", "poll", "select"]

@@ -542,6 +542,7 @@ def test_isolated_asyncio_test_case_with_our_loop_factory() -> None:
     assert result.wasSuccessful(), result.errors
 
 
+@pytest.mark.parametrize("reactor", ["epoll"], indirect=True)
 def test_a_thousand_loops_leave_nothing(own_reactor: Any) -> None:
     """Made, run and closed in one process: on one reactor, on private ones, in threads."""
 
