@@ -26,7 +26,7 @@ IDLE_S = 2.0
 ROOT = Path(txasync.__file__).parent.parent
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Twisted's readBody() gives this warning for its own transports.
-PYTHON = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:Using readBody:DeprecationWarning"]
+PYTHON = [sys.executable, "-W", "error", "-W", "ignore:Using readBody:DeprecationWarning"]
 LAUNCHER = [*PYTHON, "-m", "txasync"]
 REACTORS = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
 

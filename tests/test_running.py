@@ -26,7 +26,7 @@ from .conftest import open_descriptors
 def in_child(program: str, *, warnings: str = "error", exit_code: int = 0) -> str:
     """Run *program* in a Python of its own, with every warning an error, and return what it printed."""
     child = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", warnings, "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", warnings, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=60,
