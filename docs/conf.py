@@ -14,7 +14,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(asyncio|collections|contextvars|selectors|socket|ssl|twisted|unittest|zope)\b.*"),
     (r"py:.*", r"(bool|bytes|float|int|object|str|None|NotImplementedError|OSError|RuntimeError|TypeError|ValueError)"),
     # Type variables and types of parameters that only this package gives.
-    (r"py:class", r"(txasync\.running\._T|NestableSet|<InterfaceClass .*>)"),
+    (r"py:class", r"(txasync\.running\._T|_Ts|Context|Failure|NestableSet|<InterfaceClass .*>)"),
     (r"py:.*", r"(KeyboardInterrupt|SystemExit|SelectorEventLoop|Coroutine|typing\..*|IReactorFDSet|IReadDescriptor)"),
 ]
 exclude_patterns = ["_build"]
