@@ -35,6 +35,8 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_scheduled", "when the first timer is due, so that the reactor wakes for it"),
     PrivateName(_LOOP, "_stopping", "whether stop() was called"),
     PrivateName(_LOOP, "_write_to_self", "wakes the loop from other threads and signal handlers"),
+    PrivateName(_LOOP, "_ssock", "kept alive until the loop is closed, whatever order the collector goes in"),
+    PrivateName(_LOOP, "_csock", "as above"),
     PrivateName(_LOOP, "_transports", "the socket transports that are still open when the reactor shuts down"),
     PrivateName(_LOOP, "_thread_id", _RUN),
     PrivateName(_LOOP, "_check_closed", _RUN),
@@ -68,6 +70,7 @@ PRIVATE_NAMES = (
 
 if TYPE_CHECKING:
     import concurrent.futures
+    import socket
     import weakref
     from collections import deque
     from collections.abc import AsyncGenerator
@@ -78,6 +81,8 @@ if TYPE_CHECKING:
         _ready: deque[asyncio.Handle]
         _scheduled: list[asyncio.TimerHandle]
         _stopping: bool
+        _ssock: socket.socket
+        _csock: socket.socket
         _thread_id: int | None
         _transports: weakref.WeakValueDictionary[int, asyncio.Transport]
         _default_executor: concurrent.futures.Executor | None

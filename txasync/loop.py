@@ -7,6 +7,7 @@ import contextlib
 import enum
 import inspect
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -40,6 +41,11 @@ __all__ = ["ReactorEventLoop"]
 _TransportT = TypeVar("_TransportT", bound=asyncio.BaseTransport)
 
 _log = Logger("asyncio")
+
+
+# The socket pairs of loops that are not closed. A loop that is collected closes its own in __del__; without this, the
+# collector might have closed them before, and asyncio's close() would fail half-way.
+_self_pipes: dict[int, tuple[socket.socket, socket.socket]] = {}
 
 
 class ReactorEventLoop(SelectorEventLoop):
@@ -94,6 +100,7 @@ class ReactorEventLoop(SelectorEventLoop):
             super().__init__(PollerSelector(self._poller))
             undone_on_failure.pop_all()
         self._constructed = True
+        _self_pipes[id(self)] = self._ssock, self._csock
         self._ticker = Ticker(
             self._poller,
             self._alarm,
@@ -249,6 +256,7 @@ class ReactorEventLoop(SelectorEventLoop):
         self._events.detach()
         self._alarm.close()
         super().close()
+        _self_pipes.pop(id(self), None)
         if self._own_run.was_active and not self.reactor.running:
             _reactors.release_threads(self.reactor)
         if self._owns_reactor:
