@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.web.client import Agent, readBody
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -88,11 +91,26 @@ class Page(Resource):
         return "".join(f"{name}: {value}\n" for name, value in lines.items()).encode()
 
 
+class Body(Protocol):
+    """Collects the body of a response, until that is at its end."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.complete: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.complete.callback(self.data)
+
+
 async def fetch(url: str) -> dict[str, str]:
     loop = asyncio.get_running_loop()
     response = await Agent(reactor).request(b"GET", url.encode()).asFuture(loop)
-    body = await readBody(response).asFuture(loop)
-    return dict(line.split(": ", 1) for line in body.decode().splitlines())
+    response.deliverBody(body := Body())
+    page = await body.complete.asFuture(loop)
+    return dict(line.split(": ", 1) for line in page.decode().splitlines())
 
 
 # Both worlds, in one coroutine.

@@ -25,8 +25,7 @@ IDLE_S = 2.0
 # Where the package is imported from, which need not be this checkout.
 ROOT = Path(txasync.__file__).parent.parent
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# Twisted's readBody() gives this warning for its own transports.
-PYTHON = [sys.executable, "-W", "error", "-W", "ignore:Using readBody:DeprecationWarning"]
+PYTHON = [sys.executable, "-W", "error"]
 LAUNCHER = [*PYTHON, "-m", "txasync"]
 REACTORS = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
 
