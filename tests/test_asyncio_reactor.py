@@ -15,7 +15,7 @@ HOSTS = {"stock": "asyncio.new_event_loop()", "uvloop": "__import__('uvloop').ne
 def host(request: pytest.FixtureRequest) -> str:
     """The expression for the loop that the reactor stands on."""
     if request.param == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        pytest.skip("uvloop is not installed: it has no release for this Python")
+        pytest.skip("uvloop is not installed: the test extra has it")
     return HOSTS[request.param]
 
 

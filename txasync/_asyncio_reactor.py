@@ -10,6 +10,8 @@ from typing import Any
 
 from twisted.internet.process import reapAllProcesses
 
+from ._signals import install_handler, is_twisteds
+
 __all__ = ["share_child_exits"]
 
 # How often children are looked for where no signal tells of them.
@@ -40,15 +42,13 @@ def share_child_exits(reactor: Any, host: asyncio.AbstractEventLoop) -> None:
 def _handle_sigchld(reactor: Any) -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # no signals here, and so none of Twisted's either
-    current = signal.getsignal(signal.SIGCHLD)
-    if getattr(current, "__module__", None) != "twisted.internet._signals":
+    if not is_twisteds(signal.getsignal(signal.SIGCHLD)):
         return  # the reactor does not handle signals, or somebody else has them: that is theirs to share
 
     def reap(signum: int, frame: object) -> None:
         reactor.callFromThread(reapAllProcesses)
 
-    signal.signal(signal.SIGCHLD, reap)
-    signal.siginterrupt(signal.SIGCHLD, False)
+    install_handler(signal.SIGCHLD, reap)
 
 
 def _look_for_children(reactor: Any, host: asyncio.AbstractEventLoop) -> None:

@@ -30,7 +30,14 @@ from .polling import InternalReaders
 SignalHandler = Callable[[int, FrameType | None], Any] | int | None
 """What ``signal.signal`` takes and gives."""
 
-__all__ = ["ChildSignals", "InterruptGuard", "SignalHandlers", "ignore_signal"]
+__all__ = [
+    "ChildSignals",
+    "InterruptGuard",
+    "SignalHandlers",
+    "ignore_signal",
+    "install_handler",
+    "is_twisteds",
+]
 
 
 class SignalHandlers:
@@ -72,7 +79,7 @@ class SignalHandlers:
             return False
         replaced = self._replaced.pop(signum, None)
         if signal.getsignal(signum) == self._on_signal:
-            _install(signum, self._default_for(signum) if replaced is None else replaced)
+            install_handler(signum, self._default_for(signum) if replaced is None else replaced)
         return True
 
     def clear(self) -> None:
@@ -94,10 +101,10 @@ class SignalHandlers:
                     self._run_soon(handle)
 
     def _take(self, signum: int) -> None:
-        replaced = _install(signum, self._on_signal)
+        replaced = install_handler(signum, self._on_signal)
         # Only a reactor's handler is gone back to. Any other belongs to a run that will be over by then, or it is the
         # default anyway.
-        if _is_twisteds(replaced):
+        if is_twisteds(replaced):
             self._replaced[signum] = replaced
         else:
             self._replaced.pop(signum, None)
@@ -112,7 +119,7 @@ class SignalHandlers:
             self._run_soon(handle)
 
 
-def _install(signum: int, handler: Any) -> Any:
+def install_handler(signum: int, handler: Any) -> Any:
     """
     ``signal.signal``, with a handler after which system calls are restarted so that few places see EINTR.
 
@@ -129,7 +136,7 @@ def _install(signum: int, handler: Any) -> Any:
     return replaced
 
 
-def _is_twisteds(handler: Any) -> bool:
+def is_twisteds(handler: Any) -> bool:
     """Whether *handler* is one that a Twisted reactor installed: a method of its own, or its waker's for SIGCHLD."""
     return hasattr(getattr(handler, "__self__", None), "callFromThread") or (
         getattr(handler, "__module__", None) == "twisted.internet._signals"
@@ -156,7 +163,7 @@ class ChildSignals:
         self._readers.add(self._waker)
         self._wakeup_before = signal.set_wakeup_fd(self._waker.writing, warn_on_full_buffer=False)
         if not callable(signal.getsignal(signal.SIGCHLD)):
-            _install(signal.SIGCHLD, ignore_signal)
+            install_handler(signal.SIGCHLD, ignore_signal)
         # Those that have ended before there was a handler.
         reapAllProcesses()
 
