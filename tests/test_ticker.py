@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from txasync._alarm import Alarm
@@ -38,12 +39,18 @@ class StillPoller(Poller):
 
     set_writer = set_reader
 
-    def remove_reader(self, fd: int) -> bool:
+    def remove_reader(self, fd: int, callback: Callback | None = None) -> bool:
         raise NotImplementedError
 
     remove_writer = remove_reader
 
-    def poll(self) -> None:
+    def interest(self, fd: int) -> int:
+        raise NotImplementedError
+
+    def collect(self, timeout_s: float | None = 0.0) -> bool:
+        raise NotImplementedError
+
+    def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
         raise NotImplementedError
 
     def suspend(self) -> None:
@@ -66,6 +73,8 @@ class Driven:
         self.stopping = False
         self.ends: list[object] = []
         self.rounds = 0
+        self.sleeps: list[float | None] = []
+        self.descriptors: deque[bool] = deque()
         self.alarm = SetAlarm()
         self.poller = StillPoller()
         self.ticker = Ticker(
@@ -80,10 +89,12 @@ class Driven:
             interrupted=self.ends.append,
         )
 
-    def run_round(self) -> None:
+    def run_round(self, longest_sleep_s: float | None) -> bool:
+        self.sleeps.append(longest_sleep_s)
         self.rounds += 1
         for _ in range(len(self.ready)):
             self.ready.popleft()()
+        return bool(self.descriptors and self.descriptors.popleft())
 
     def ring(self) -> None:
         """What the alarm does when it is time."""
@@ -222,3 +233,40 @@ def test_an_interrupt_from_outside_runs_no_round() -> None:
     driven.ticker.tick()
     assert driven.ends == [error]
     assert driven.rounds == 0
+
+
+def test_who_drives_runs_a_round_at_a_time_and_tells_how_long_it_may_sleep() -> None:
+    """Nothing is woken then: neither by an alarm, nor by what is added."""
+    driven = Driven()
+    driven.ticker.driven = True
+    driven.ticker.start()
+    driven.ring()
+    assert driven.rounds == 0
+    driven.ready.append(lambda: driven.ready.append(lambda: None))
+    driven.ticker.drive(7.0)
+    assert len(driven.ready) == 1
+    driven.ticker.drive(None)
+    assert driven.sleeps == [7.0, None]
+    assert not driven.ticker.asleep
+    assert driven.alarm.set_to is None
+
+
+def test_who_drives_hears_the_end_of_a_run() -> None:
+    """That it was stopped, what left a round, and an interrupt from outside."""
+    driven = Driven()
+    driven.ticker.driven = True
+    driven.ticker.start()
+    error = SystemExit(3)
+
+    def leave() -> None:
+        raise error
+
+    driven.ready.append(leave)
+    driven.ticker.drive(0.0)
+    interrupt = KeyboardInterrupt()
+    driven.ticker.interrupt(interrupt)
+    driven.ticker.drive(0.0)
+    driven.stopping = True
+    driven.ticker.drive(0.0)
+    assert driven.ends == [error, interrupt, "stopped"]
+    assert driven.rounds == 2

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ._drive import Drive
 from ._signals import ChildSignals, InterruptGuard
 
 __all__ = ["OwnRun"]
@@ -25,14 +26,16 @@ class OwnRun:
     Args:
         reactor: The reactor.
         interrupts: Lets Ctrl-C through to the loop's program.
+        drive: Runs the reactor instead of its own main loop, if it can be driven.
 
     Attributes:
         active: Whether `run` is on the stack.
         was_active: Whether it ever was.
     """
 
-    def __init__(self, reactor: Any, interrupts: InterruptGuard) -> None:
+    def __init__(self, reactor: Any, interrupts: InterruptGuard, drive: Drive | None) -> None:
         self._reactor = reactor
+        self._drive = drive
         self._interrupts = interrupts
         self._by_hand = False
         self.active = False
@@ -76,7 +79,10 @@ class OwnRun:
             self._interrupts.uninstall()
 
     def _run(self) -> None:
-        self._reactor.run(installSignalHandlers=False)
+        if self._drive is not None:
+            self._drive.run()
+        else:
+            self._reactor.run(installSignalHandlers=False)
 
     def _iterate(self) -> None:
         while self._by_hand:

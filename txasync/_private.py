@@ -22,6 +22,8 @@ class PrivateName(NamedTuple):
     owner: str
     name: str
     why: str
+    until: tuple[int, int] = (3, 99)
+    """The last version of CPython that has it."""
 
 
 _LOOP = "asyncio.SelectorEventLoop"
@@ -30,14 +32,27 @@ _RUN = "run_forever() is one with its own way of waiting; a reactor's run needs 
 _MADE = "overridden to learn of transports, which are to be closed with the reactor"
 
 PRIVATE_NAMES = (
-    PrivateName(_LOOP, "_run_once", "one iteration: selector, timers, ready callbacks, debug mode, per version"),
-    PrivateName(_LOOP, "_ready", "whether a callback is ready, so that the reactor must come back at once"),
-    PrivateName(_LOOP, "_scheduled", "when the first timer is due, so that the reactor wakes for it"),
+    PrivateName(_LOOP, "_ready", "the callbacks that are ready: a round of ours runs them"),
+    PrivateName(_LOOP, "_scheduled", "the heap of timers: a round of ours takes those that are due"),
+    PrivateName(_LOOP, "_timer_cancelled_count", "how many timers of the heap are cancelled, to drop them in time"),
+    PrivateName(_LOOP, "_clock_resolution", "a timer is due if it is so within the clock's resolution"),
+    PrivateName(_LOOP, "_closed", "looked at for each callback: is_closed() takes a call"),
+    PrivateName(_LOOP, "_debug", "looked at in each round: get_debug() takes a call"),
+    PrivateName(_LOOP, "_current_handle", "in debug mode, errors tell where the handle that runs was created"),
+    PrivateName("asyncio.Handle", "_run", "what runs a callback, with asyncio's own report of what it raises"),
+    PrivateName("asyncio.Handle", "_cancelled", "looked at for each callback: cancelled() takes a call"),
+    PrivateName("asyncio.TimerHandle", "_when", "looked at for each timer: when() takes a call"),
+    PrivateName("asyncio.TimerHandle", "_scheduled", "whether a cancelled timer is counted as one in the heap"),
+    PrivateName(
+        "asyncio.base_events", "_format_handle", "how asyncio shows a slow callback: a task's step by its task"
+    ),
     PrivateName(_LOOP, "_stopping", "whether stop() was called"),
     PrivateName(_LOOP, "_write_to_self", "wakes the loop from other threads and signal handlers"),
     PrivateName(_LOOP, "_ssock", "kept alive until the loop is closed, whatever order the collector goes in"),
     PrivateName(_LOOP, "_csock", "as above"),
-    PrivateName(_LOOP, "_transports", "the socket transports that are still open when the reactor shuts down"),
+    PrivateName(
+        _LOOP, "_transports", "the transports of asyncio's own that are still open when the reactor shuts down"
+    ),
     PrivateName(_LOOP, "_thread_id", _RUN),
     PrivateName(_LOOP, "_check_closed", _RUN),
     PrivateName(_LOOP, "_check_running", _RUN),
@@ -47,7 +62,24 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_asyncgen_finalizer_hook", _RUN),
     PrivateName(_LOOP, "_default_executor", "shutdown_default_executor() keeps to no timeout before some 3.12.x"),
     PrivateName(_LOOP, "_executor_shutdown_called", "as above"),
-    PrivateName(_LOOP, "_start_serving", "overridden to learn of servers, which are to be closed with the reactor"),
+    PrivateName(_LOOP, "_start_serving", "overridden: connections are accepted by a listener of ours"),
+    PrivateName(_LOOP, "_add_reader", "watches a listening socket, as asyncio does; overridden to know new handles"),
+    PrivateName(_LOOP, "_add_writer", "as above"),
+    PrivateName(_LOOP, "_remove_reader", "as above"),
+    PrivateName(_LOOP, "_ensure_fd_no_transport", "refuses a descriptor that a transport owns"),
+    PrivateName(_LOOP, "_create_connection_transport", "overridden to close the socket if the protocol factory fails"),
+    PrivateName(_LOOP, "_make_socket_transport", "overridden to make our own"),
+    PrivateName(_LOOP, "_make_datagram_transport", "overridden to make our own"),
+    PrivateName(_LOOP, "_sendfile_native", "overridden for our transports"),
+    PrivateName(_LOOP, "_sendfile_fallback", "overridden for our transports"),
+    PrivateName("asyncio.base_events.Server", "_attach", "a server counts its connections"),
+    PrivateName("asyncio.base_events.Server", "_detach", "as above"),
+    PrivateName("socket.socket", "_accept", "accept() makes two enumeration members anew for each connection"),
+    PrivateName("asyncio.DefaultEventLoopPolicy", "_watcher", "the child watcher that was set", until=(3, 13)),
+    PrivateName("asyncio.constants", "_SendfileMode", "what loop.sendfile() asks a transport for"),
+    PrivateName(
+        "asyncio.base_subprocess.BaseSubprocessTransport", "_process_exited", "when wait() returns, per version"
+    ),
     PrivateName(_LOOP, "_make_ssl_transport", _MADE),
     PrivateName(_LOOP, "_make_read_pipe_transport", _MADE),
     PrivateName(_LOOP, "_make_write_pipe_transport", _MADE),
@@ -62,6 +94,10 @@ PRIVATE_NAMES = (
     PrivateName(_REACTOR, "_registerAsIOThread", "a reactor of our own must not become the process's I/O thread"),
     PrivateName(_REACTOR, "_startedBefore", "whether the reactor was stopped, so that no loop can run on it"),
     PrivateName(_REACTOR, "_stopThreadPool", "an idle thread pool would keep the process from exiting"),
+    PrivateName(_REACTOR, "_started", "when to end the main loop of a reactor that the loop drives"),
+    PrivateName(_REACTOR, "_newTimedCalls", "whether a reactor that the loop drives has timed calls"),
+    PrivateName(_REACTOR, "_pendingTimedCalls", "as above"),
+    PrivateName(_REACTOR, "_justStopped", "whether reactor.stop() waits for its reactor to notice"),
     PrivateName(_REACTOR, "_poller", "the epoll object of a reactor of our own, to be closed with it"),
     PrivateName("twisted.internet.defer.DeferredList", "_deferredList", "the end of users' before-shutdown triggers"),
     PrivateName("twisted.internet.asyncioreactor.AsyncioSelectorReactor", "_asyncioEventloop", "that reactor's loop"),
@@ -80,6 +116,12 @@ if TYPE_CHECKING:
 
         _ready: deque[asyncio.Handle]
         _scheduled: list[asyncio.TimerHandle]
+        _timer_cancelled_count: int
+        _clock_resolution: float
+        _current_handle: asyncio.Handle | None
+        _debug: bool
+        _closed: bool
+        slow_callback_duration: float
         _stopping: bool
         _ssock: socket.socket
         _csock: socket.socket
@@ -88,8 +130,16 @@ if TYPE_CHECKING:
         _default_executor: concurrent.futures.Executor | None
         _executor_shutdown_called: bool
 
-        def _run_once(self) -> None: ...
         def _write_to_self(self) -> None: ...
+        def _add_reader(self, *args: Any, **kwargs: Any) -> asyncio.Handle: ...
+        def _add_writer(self, *args: Any, **kwargs: Any) -> asyncio.Handle: ...
+        def _remove_reader(self, fd: int) -> bool: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        async def _create_connection_transport(self, *args: Any, **kwargs: Any) -> Any: ...
+        def _make_socket_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport: ...
+        def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> asyncio.DatagramTransport: ...
+        async def _sendfile_native(self, *args: Any, **kwargs: Any) -> int: ...
+        async def _sendfile_fallback(self, *args: Any, **kwargs: Any) -> int: ...
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
         def _check_signal(self, sig: int) -> None: ...

@@ -22,10 +22,10 @@ class OpenTransports:
     Attributes:
         tls: Those of TLS, which say goodbye through the ones below them and must be asked for nothing else.
         others: Those of pipes and processes.
-        sockets: Those of sockets, by descriptor: asyncio's own table.
+        sockets: Called, returns those of sockets.
     """
 
-    def __init__(self, sockets: weakref.WeakValueDictionary[int, asyncio.Transport]) -> None:
+    def __init__(self, sockets: Callable[[], Iterable[asyncio.BaseTransport]]) -> None:
         self.tls: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self.others: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self.sockets = sockets
@@ -130,7 +130,7 @@ async def _close_transports(loop: asyncio.AbstractEventLoop, open_: OpenTranspor
         # Most must not be closed twice (3.11 on), the others must not be asked whether they are closing (3.10).
         if sys.version_info < (3, 11) or not transport.is_closing():
             transport.close()
-    closing: list[Any] = [*open_.others, *open_.sockets.values()]
+    closing: list[Any] = [*open_.others, *open_.sockets()]
     for transport in closing:
         if not transport.is_closing():
             transport.close()

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable, Sized
 
 from ._alarm import Alarm
+from ._burst import Burst
 from .polling import Poller
 
 __all__ = ["ROUNDS_PER_TICK", "Ticker"]
@@ -46,7 +47,8 @@ class Ticker:
     Args:
         poller: The loop's poller; its ``on_ready`` is `tick`.
         alarm: The loop's alarm; its callable is `alarm_rang`.
-        run_round: Polls, then runs what is due and what was ready.
+        run_round: Polls, and runs what was ready and what is due; waits for that as many seconds as it is given.
+            Returns whether descriptors were ready.
         ready: The loop's queue: true while callbacks are ready.
         first_timer: When the first timer is due, in seconds of the loop's time; None without one.
         time: The loop's time, in seconds.
@@ -58,6 +60,7 @@ class Ticker:
         asleep: Whether `wake` must be called when a callback or a timer is added.
         ticking: Whether a tick is on the stack.
         started: Whether the loop runs.
+        driven: Whether there is somebody who calls `drive` all the time, so that nothing needs to be woken.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Ticker:
         poller: Poller,
         alarm: Alarm,
         *,
-        run_round: Callable[[], None],
+        run_round: Callable[[float | None], bool],
         ready: Sized,
         first_timer: Callable[[], float | None],
         time: Callable[[], float],
@@ -82,12 +85,16 @@ class Ticker:
         self._is_stopping = is_stopping
         self._stopped = stopped
         self._interrupted = interrupted
+        # A reactor's iteration costs several polls: where one poll after the other finds something, it is not iterated
+        # in between.
+        self._polls = Burst(ROUNDS_PER_TICK)
         self._armed_for: float | None = None
         self._error: BaseException | None = None
         self._suspended = False
         self.asleep = False
         self.ticking = False
         self.started = False
+        self.driven = False
 
     def start(self) -> None:
         """Tick as soon as the reactor runs, and from then on."""
@@ -106,7 +113,7 @@ class Ticker:
     def alarm_rang(self) -> None:
         """The first timer is due, perhaps."""
         self._armed_for = None
-        if not self.ticking:
+        if not self.ticking and not self.driven:
             self.tick()
 
     def tick(self) -> None:
@@ -119,32 +126,62 @@ class Ticker:
         self.asleep = False
         if self._error is None:
             self._run_rounds()
+        self._tell_the_end()
+        if self.started:
+            self._await_next()
+
+    def _tell_the_end(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
             self._interrupted(error)
         elif self._is_stopping():
             self._stopped()
-        if self.started:
-            self._await_next()
 
     def _run_rounds(self) -> None:
         self.ticking = True
+        polls = self._polls
+        hits = 0
         try:
             for _ in itertools.repeat(None, ROUNDS_PER_TICK):
-                self._run_round()
-                if self._is_stopping() or not self._ready:
+                if self._run_round(0.0):
+                    hits += 1
+                elif hits:
+                    polls.found_only(hits)
+                    hits = 0
+                if self._is_stopping() or not (self._ready or 0 < hits < polls.size):
                     break
+            if hits >= polls.size:
+                polls.was_full()
         except BaseException as error:
             self._error = error
         finally:
             self.ticking = False
             self._resume()
 
+    def drive(self, longest_sleep_s: float | None) -> None:
+        """
+        Run one round, when there is something for it to run.
+
+        Args:
+            longest_sleep_s: How many seconds to wait for that, at most; None for ever. Of `start`, and of what ends a
+                run, nobody wakes it: then this must be 0.
+        """
+        if self._error is None:
+            self.ticking = True
+            try:
+                self._run_round(longest_sleep_s)
+            except BaseException as error:
+                self._error = error
+            self.ticking = False
+        self._tell_the_end()
+
     def interrupt(self, error: BaseException) -> None:
         """Let the next tick run nothing and end with *error*; it is for the caller to wake the reactor."""
         self._error = error
 
     def _await_next(self) -> None:
+        if self.driven:
+            return
         self.asleep = not self._ready and not self._is_stopping()
         self._set_alarm(self._first_timer() if self.asleep else NOW)
 

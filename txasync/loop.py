@@ -11,9 +11,8 @@ import socket
 import sys
 import threading
 import warnings
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
@@ -21,13 +20,14 @@ from twisted.python.failure import Failure
 
 from . import _reactors
 from ._alarm import alarm_for
+from ._drive import drive_of
 from ._lifecycle import ReactorEvents
 from ._own_run import OwnRun
-from ._private import SelectorEventLoop
-from ._shutdown import OpenTransports, shut_down
+from ._shutdown import shut_down
 from ._signals import InterruptGuard, SignalHandlers, ignore_signal
 from ._ticker import Ticker
-from .polling import PollerFactory, PollerSelector, for_reactor
+from ._transport_loop import TransportLoop
+from .polling import PollerFactory, for_reactor
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ReactorEventLoop"]
 
-_TransportT = TypeVar("_TransportT", bound=asyncio.BaseTransport)
-
 _log = Logger("asyncio")
 
 
@@ -48,7 +46,7 @@ _log = Logger("asyncio")
 _self_pipes: dict[int, tuple[socket.socket, socket.socket]] = {}
 
 
-class ReactorEventLoop(SelectorEventLoop):
+class ReactorEventLoop(TransportLoop):
     """
     An asyncio event loop that a reactor drives.
 
@@ -97,16 +95,16 @@ class ReactorEventLoop(SelectorEventLoop):
             undone_on_failure.callback(self._poller.close)
             self._alarm = alarm_for(reactor, self._poller, self._alarm_rings, own_clock=self._own_clock)
             undone_on_failure.callback(self._alarm.close)
-            super().__init__(PollerSelector(self._poller))
+            super().__init__(self._poller)
             undone_on_failure.pop_all()
         self._constructed = True
         _self_pipes[id(self)] = self._ssock, self._csock
         self._ticker = Ticker(
             self._poller,
             self._alarm,
-            run_round=self._run_once,
+            run_round=self._rounds.run,
             ready=self._ready,
-            first_timer=self._first_timer,
+            first_timer=self._rounds.first_timer,
             time=lambda: self.time(),
             is_stopping=lambda: self._stopping,
             stopped=self._end_run,
@@ -114,13 +112,11 @@ class ReactorEventLoop(SelectorEventLoop):
         )
         self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
         self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
-        self._own_run = OwnRun(reactor, self._interrupts)
+        self._own_run = OwnRun(reactor, self._interrupts, drive_of(reactor, self._poller, self._ticker))
         self._interruption: BaseException | None = None
         self._reactor_state = _ReactorState.USABLE
         self._closes_with_reactor = False
         self._outside: tuple[Any, Any] = (None, (None, None))
-        self._servers: weakref.WeakSet[asyncio.AbstractServer] = weakref.WeakSet()
-        self._open = OpenTransports(self._transports)
         self._events = ReactorEvents(
             reactor,
             starting=self._reactor_starts,
@@ -233,7 +229,7 @@ class ReactorEventLoop(SelectorEventLoop):
             asyncio, "Event Loop", "Running and stopping the loop".
         """
         super().stop()
-        if self._ticker.started and not self._ticker.ticking:
+        if self._ticker.started and (self._ticker.driven or not self._ticker.ticking):
             self._write_to_self()
 
     def close(self) -> None:
@@ -368,8 +364,15 @@ class ReactorEventLoop(SelectorEventLoop):
         Source:
             asyncio, "Event Loop", "Scheduling callbacks".
         """
-        handle = super().call_soon(callback, *args, context=context)
-        self._wake_for(handle)
+        if self._debug or self._closed:
+            handle = super().call_soon(callback, *args, context=context)
+            self._forget_own_frame(handle)
+        else:
+            # What asyncio's does when there is nothing to check, without four calls.
+            handle = asyncio.Handle(callback, args, self, context)
+            self._ready.append(handle)
+        if self._ticker.asleep:
+            self._ticker.wake()
         return handle
 
     def call_at(
@@ -386,17 +389,15 @@ class ReactorEventLoop(SelectorEventLoop):
             asyncio, "Event Loop", "Scheduling delayed callbacks".
         """
         handle = super().call_at(when, callback, *args, context=context)
-        self._wake_for(handle)
-        return handle
-
-    def _wake_for(self, handle: Any) -> None:
-        if handle._source_traceback:
-            del handle._source_traceback[-1]  # our own frame; asyncio has removed its own
+        self._forget_own_frame(handle)
         if self._ticker.asleep:
             self._ticker.wake()
+        return handle
 
-    def _first_timer(self) -> float | None:
-        return self._scheduled[0].when() if self._scheduled else None
+    @staticmethod
+    def _forget_own_frame(handle: Any) -> None:
+        if handle._source_traceback:
+            del handle._source_traceback[-1]  # asyncio has removed its own
 
     # Signals
 
@@ -461,32 +462,6 @@ class ReactorEventLoop(SelectorEventLoop):
             message=message,
             context=context,
         )
-
-    # What is open, to be closed when the reactor shuts down
-
-    def _start_serving(
-        self, protocol_factory: Any, sock: Any, sslcontext: Any, server: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        self._servers.add(server)
-        super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
-
-    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport:
-        transport = super()._make_ssl_transport(*args, **kwargs)
-        self._open.tls.add(transport)
-        return transport
-
-    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.ReadTransport:
-        return self._keep(super()._make_read_pipe_transport(*args, **kwargs))
-
-    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> asyncio.WriteTransport:
-        return self._keep(super()._make_write_pipe_transport(*args, **kwargs))
-
-    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
-        return self._keep(await super()._make_subprocess_transport(*args, **kwargs))
-
-    def _keep(self, transport: _TransportT) -> _TransportT:
-        self._open.others.add(transport)
-        return transport
 
 
 class _ReactorState(enum.Enum):

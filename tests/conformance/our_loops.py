@@ -21,7 +21,10 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from txasync.polling import Poller
 
 __all__ = ["CONFIGURATIONS", "Configuration", "Recording", "put_in", "recording_loop", "set_policy"]
 
@@ -96,19 +99,36 @@ def _reactor_loop(configuration: Configuration, recording: Recording) -> type[as
         def __init__(self, selector: Any = None) -> None:
             if selector is not None:
                 selector.close()
-            reactor, self._is_recorded = new_reactor(self)
-            per_descriptor = configuration.poller == "per-descriptor"
+            reactor, is_recorded = new_reactor(self)
+            new_poller = PerDescriptorPoller if configuration.poller == "per-descriptor" else for_reactor
             super().__init__(
                 reactor,
-                poller_factory=PerDescriptorPoller if per_descriptor else for_reactor,
+                poller_factory=recorded(new_poller) if is_recorded else new_poller,
                 owns_reactor=reactor is not sys.modules.get("twisted.internet.reactor"),
             )
 
-        def _run_once(self) -> None:
-            recording.rounds += self._is_recorded
-            super()._run_once()
+    def recorded(new_poller: Callable[..., Poller]) -> Callable[..., Poller]:
+        def factory(*args: Any) -> Poller:
+            poller = new_poller(*args)
+            poller.__class__ = _recording(type(poller), recording)
+            return poller
+
+        return factory
 
     return ConformanceLoop
+
+
+@functools.cache
+def _recording(poller_class: type[Poller], recording: Recording) -> type[Poller]:
+    """A poller that counts how often it is asked, which each round does once."""
+
+    class RecordingPoller(poller_class):  # type: ignore[valid-type]  # the class is a variable
+        def collect(self, timeout_s: float = 0.0) -> bool:
+            recording.rounds += 1
+            found: bool = super().collect(timeout_s)
+            return found
+
+    return RecordingPoller
 
 
 def _reactor_factory(configuration: Configuration) -> Callable[[Any], tuple[Any, bool]]:

@@ -27,7 +27,8 @@ class Bench:
     def _on_ready(self) -> None:
         self.visits += 1
         if self.visits == 1:
-            self.poller.poll()
+            self.poller.collect()
+            self.poller.dispatch()
 
     def note(self, name: str) -> Callable[[], None]:
         return lambda: self.calls.append(name)

@@ -14,9 +14,23 @@ from txasync import _reactors
 from txasync.polling import NestedPoller, PollerSelector
 
 
+class _Asked(PollerSelector):
+    """What was told while it selected, as other selectors return it."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.told: list[tuple[selectors.SelectorKey, int]] = []
+        super().__init__(NestedPoller(reactor, lambda: None), lambda key, event: self.told.append((key, event)))
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert super().select(timeout) == []
+        told = self.told[:]
+        self.told.clear()
+        return told
+
+
 def _ours() -> tuple[selectors.BaseSelector, Callable[[], None]]:
     reactor = EPollReactor()
-    return PollerSelector(NestedPoller(reactor, lambda: None)), lambda: _reactors.dispose_private_reactor(reactor)
+    return _Asked(reactor), lambda: _reactors.dispose_private_reactor(reactor)
 
 
 def _stock() -> tuple[selectors.BaseSelector, Callable[[], None]]:

@@ -13,13 +13,15 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFDSet
 
 from ._descriptor import PerDescriptorPoller
-from ._kernel import nestable_set_class
+from ._kernel import READ, WRITE, nestable_set_class
 from ._nested import NestedPoller
 from ._poller import Callback, Poller
 from ._reactor_readers import InternalReaders
 from ._selector import PollerSelector
 
 __all__ = [
+    "READ",
+    "WRITE",
     "Callback",
     "InternalReaders",
     "NestedPoller",
@@ -40,7 +42,8 @@ def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:
 
     Args:
         reactor: Any ``IReactorFDSet``.
-        on_ready: Called by the reactor, in its thread, when a descriptor is ready; it should call `Poller.poll`.
+        on_ready: Called by the reactor, in its thread, when a descriptor is ready; it should call `Poller.collect` and
+            `Poller.dispatch`.
 
     Raises:
         TypeError: *reactor* cannot watch file descriptors.

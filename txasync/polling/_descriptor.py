@@ -69,7 +69,7 @@ class _Descriptor:
 
     def is_ready(self) -> bool:
         """Whether there is still something to do, and it is for us."""
-        return bool(self._own_set.ready())
+        return bool(self._own_set.ready(0.0))
 
 
 class PerDescriptorPoller(SetPoller):
@@ -127,8 +127,8 @@ class PerDescriptorPoller(SetPoller):
         if descriptor is not None:
             try:
                 descriptor.show(0, self._internal_readers, self._reactor)
-            except OSError:
-                pass  # closed by its owner already: the kernel has forgotten it
+            except (OSError, KeyError):
+                pass  # closed by its owner already: the kernel has forgotten it, and so may have the reactor
 
     def _event(self, descriptor: _Descriptor) -> None:
         # Of a batch, the first one's visit has served all. And of a number that was closed and used again in it, the

@@ -10,18 +10,32 @@ import errno
 import os
 import select
 import sys
+from collections.abc import Callable
 
 __all__ = ["READ", "WRITE", "KernelSet", "NestableSet", "PollSet", "nestable_set_class"]
 
 READ = 1
 WRITE = 2
 
-# Events taken from the kernel at once. What is ready beyond them comes first next time.
+# Events taken from a kqueue at once. What is ready beyond them comes first next time.
 BATCH = 512
 
 
 class KernelSet(abc.ABC):
-    """A set of descriptors with an interest (READ, WRITE or both) in each."""
+    """
+    A set of descriptors with an interest (READ, WRITE or both) in each.
+
+    Attributes:
+        reads: The bits of an event that concern the reader of its descriptor.
+        writes: The bits of an event that concern the writer. An error or a hang-up concerns both, as in the standard
+            library's selectors.
+        ready: Called with a number of seconds to wait at most (None: for ever), returns what is ready, as pairs of fd
+            and event.
+    """
+
+    reads: int
+    writes: int
+    ready: Callable[[float | None], list[tuple[int, int]]]
 
     @abc.abstractmethod
     def watch(self, fd: int, interest: int, before: int) -> bool:
@@ -34,10 +48,6 @@ class KernelSet(abc.ABC):
         Raises:
             OSError: The kernel refuses *fd*. Never when *interest* is 0.
         """
-
-    @abc.abstractmethod
-    def ready(self) -> list[tuple[int, int]]:
-        """What is ready now, as (fd, READ | WRITE); an error or a hang-up counts as both. Does not wait."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -55,11 +65,12 @@ class NestableSet(KernelSet):
 class PollSet(KernelSet):
     """poll(2)."""
 
-    _NOT_READ = ~select.POLLIN
-    _NOT_WRITE = ~select.POLLOUT
+    reads = ~select.POLLOUT
+    writes = ~select.POLLIN
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        self.ready = self._ready
 
     def watch(self, fd: int, interest: int, before: int) -> bool:
         if not interest:
@@ -72,13 +83,13 @@ class PollSet(KernelSet):
         self._poll.register(fd, (select.POLLIN if interest & READ else 0) | (select.POLLOUT if interest & WRITE else 0))
         return True
 
-    def ready(self) -> list[tuple[int, int]]:
+    def _ready(self, timeout_s: float | None) -> list[tuple[int, int]]:
         found = []
-        for fd, event in self._poll.poll(0):
+        for fd, event in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
             if event & select.POLLNVAL:
                 self._poll.unregister(fd)  # closed by its owner: epoll would have forgotten it by itself
             else:
-                found.append((fd, (READ if event & self._NOT_WRITE else 0) | (WRITE if event & self._NOT_READ else 0)))
+                found.append((fd, event))
         return found
 
     def close(self) -> None:
@@ -90,39 +101,30 @@ if sys.platform == "linux":
     class EpollSet(NestableSet):
         """epoll(7)."""
 
-        # An event that has any bit besides these is a hang-up or an error: both directions are told, as the
-        # standard library's selectors do.
-        _NOT_READ = ~select.EPOLLIN
-        _NOT_WRITE = ~select.EPOLLOUT
+        reads = ~select.EPOLLOUT
+        writes = ~select.EPOLLIN
+        _EVENTS = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
 
         def __init__(self) -> None:
             self._epoll = select.epoll()
+            self.ready = self._epoll.poll
 
         def fileno(self) -> int:
             return self._epoll.fileno()
 
         def watch(self, fd: int, interest: int, before: int) -> bool:
-            events = (select.EPOLLIN if interest & READ else 0) | (select.EPOLLOUT if interest & WRITE else 0)
             try:
                 if not interest:
                     self._epoll.unregister(fd)
                 elif before:
-                    self._epoll.modify(fd, events)
+                    self._epoll.modify(fd, self._EVENTS[interest])
                 else:
-                    self._epoll.register(fd, events)
+                    self._epoll.register(fd, self._EVENTS[interest])
             except FileNotFoundError:
                 if interest:
-                    self._epoll.register(fd, events)
+                    self._epoll.register(fd, self._EVENTS[interest])
                 return False
             return True
-
-        def ready(self) -> list[tuple[int, int]]:
-            not_read = self._NOT_READ
-            not_write = self._NOT_WRITE
-            return [
-                (fd, (READ if event & not_write else 0) | (WRITE if event & not_read else 0))
-                for fd, event in self._epoll.poll(0, BATCH)
-            ]
 
         def close(self) -> None:
             self._epoll.close()
@@ -134,8 +136,12 @@ if sys.platform != "linux" and sys.platform != "win32" and hasattr(select, "kque
     class KqueueSet(NestableSet):
         """kqueue(2), as on the BSDs and macOS. Written by its documentation and untested."""
 
+        reads = READ
+        writes = WRITE
+
         def __init__(self) -> None:
             self._kqueue = select.kqueue()
+            self.ready = self._ready
 
         def fileno(self) -> int:
             return self._kqueue.fileno()
@@ -153,9 +159,9 @@ if sys.platform != "linux" and sys.platform != "win32" and hasattr(select, "kque
                             raise
             return True
 
-        def ready(self) -> list[tuple[int, int]]:
+        def _ready(self, timeout_s: float | None) -> list[tuple[int, int]]:
             found: dict[int, int] = {}
-            for event in self._kqueue.control(None, BATCH, 0):
+            for event in self._kqueue.control(None, BATCH, timeout_s):
                 bit = READ if event.filter == select.KQ_FILTER_READ else WRITE
                 found[event.ident] = found.get(event.ident, 0) | bit
             return list(found.items())

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from ._kernel import NestableSet, nestable_set_class
+from ._poller import Callback
 from ._reactor_readers import InternalReaders
 from ._set_poller import SetPoller
 
@@ -69,6 +70,22 @@ class NestedPoller(SetPoller):
         super().__init__(kernel_set)
         self._internal_readers = InternalReaders(reactor)
         self._descriptor = _SetDescriptor(kernel_set.fileno(), on_ready)
+        self._internal_readers.add(self._descriptor)
+
+    def host(self, fd: int, callback: Callback) -> None:
+        """
+        Change places with the reactor: its poll object is watched here, ours is no longer watched there.
+
+        Args:
+            fd: The descriptor of the reactor's poll object.
+            callback: Called when something is ready in the reactor.
+        """
+        self._internal_readers.remove(self._descriptor)
+        self.set_reader(fd, callback)
+
+    def unhost(self, fd: int) -> None:
+        """Undo `host`."""
+        self.remove_reader(fd)
         self._internal_readers.add(self._descriptor)
 
     def suspend(self) -> None:

@@ -14,9 +14,9 @@ class Poller(abc.ABC):
     """
     File descriptors on one side, plain callables on the other, a reactor that waits behind.
 
-    The reactor calls ``on_ready`` when at least one descriptor is ready; whoever gave ``on_ready`` then calls `poll`,
-    which calls the callables of all that are ready by now. Readiness is level-triggered: a callable is called again by
-    the next `poll` as long as its descriptor stays ready.
+    The reactor calls ``on_ready`` when at least one descriptor is ready; whoever gave ``on_ready`` then calls
+    `collect`, and `dispatch` when it is the turn of the descriptors. Readiness is level-triggered: a callable is called
+    again in the next batch as long as its descriptor stays ready.
 
     Context:
         Every method belongs to the reactor's thread. A callable may add and remove any descriptor, its own included,
@@ -41,16 +41,34 @@ class Poller(abc.ABC):
         """Call *callback* whenever *fd* is writable or broken; otherwise as `set_reader`."""
 
     @abc.abstractmethod
-    def remove_reader(self, fd: int) -> bool:
-        """Forget the reading callable of *fd* at once; true if there was one. Never fails, even if *fd* is closed."""
+    def remove_reader(self, fd: int, callback: Callback | None = None) -> bool:
+        """
+        Forget the reading callable of *fd* at once; true if there was one. Never fails, even if *fd* is closed.
+
+        Args:
+            callback: Forget no other than this one: for those who cannot be sure that the number is still theirs.
+        """
 
     @abc.abstractmethod
-    def remove_writer(self, fd: int) -> bool:
-        """Forget the writing callable of *fd* at once; true if there was one. Never fails, even if *fd* is closed."""
+    def remove_writer(self, fd: int, callback: Callback | None = None) -> bool:
+        """Forget the writing callable of *fd* at once; otherwise as `remove_reader`."""
 
     @abc.abstractmethod
-    def poll(self) -> None:
-        """Without waiting, call the callables of every descriptor that is ready, each once."""
+    def interest(self, fd: int) -> int:
+        """READ, WRITE, both or neither, as there are callables for *fd*."""
+
+    @abc.abstractmethod
+    def collect(self, timeout_s: float | None = 0.0) -> bool:
+        """Look which descriptors are ready, waiting *timeout_s* seconds at most (None: for ever); true if any is."""
+
+    @abc.abstractmethod
+    def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
+        """
+        Call the callables of every descriptor that the last `collect` found, each once.
+
+        Args:
+            call: Called with each callable instead, to do it in its own way.
+        """
 
     @abc.abstractmethod
     def suspend(self) -> None:

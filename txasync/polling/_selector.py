@@ -10,21 +10,23 @@ from ._poller import Poller
 
 __all__ = ["PollerSelector"]
 
+Tell = Callable[[selectors.SelectorKey, int], object]
+
 
 class _Registration:
-    """One file object. Its two methods are the poller's callables: they note that the key is ready."""
+    """One file object. Its two methods are the poller's callables: they tell that the key is ready."""
 
-    __slots__ = ("key", "noted")
+    __slots__ = ("key", "tell")
 
-    def __init__(self, key: selectors.SelectorKey, noted: list[tuple[selectors.SelectorKey, int]]) -> None:
+    def __init__(self, key: selectors.SelectorKey, tell: Tell) -> None:
         self.key = key
-        self.noted = noted
+        self.tell = tell
 
     def readable(self) -> None:
-        self.noted.append((self.key, selectors.EVENT_READ))
+        self.tell(self.key, selectors.EVENT_READ)
 
     def writable(self) -> None:
-        self.noted.append((self.key, selectors.EVENT_WRITE))
+        self.tell(self.key, selectors.EVENT_WRITE)
 
 
 class _KeyByFile(Mapping[Any, selectors.SelectorKey]):
@@ -46,19 +48,20 @@ class _KeyByFile(Mapping[Any, selectors.SelectorKey]):
 
 class PollerSelector(selectors.BaseSelector):
     """
-    A selector that never waits: the reactor does.
+    A selector that is not asked: it tells, when the poller dispatches what is ready.
 
-    `select` polls, which also calls the plain callables that others have given to the same poller, and returns what is
-    ready of the file objects that were registered here. A file object that is ready for both may come as two pairs.
+    Args:
+        poller: The poller, to which others may give descriptors of theirs.
+        tell: Called with a key and ``EVENT_READ`` or ``EVENT_WRITE``; with both, one after the other.
 
     Source:
         The ``selectors`` module's ``BaseSelector``.
     """
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, tell: Tell) -> None:
         self._poller = poller
+        self._tell = tell
         self._registrations: dict[int, _Registration] = {}
-        self._noted: list[tuple[selectors.SelectorKey, int]] = []
         self._map = _KeyByFile(self._registrations, self._find)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -68,7 +71,7 @@ class PollerSelector(selectors.BaseSelector):
         if fd in self._registrations:
             raise KeyError(f"{fileobj!r} (descriptor {fd}) is registered already: use modify()")
         key = selectors.SelectorKey(fileobj, fd, events, data)
-        registration = _Registration(key, self._noted)
+        registration = _Registration(key, self._tell)
         self._watch(registration, events)
         self._registrations[fd] = registration
         return key
@@ -106,11 +109,10 @@ class PollerSelector(selectors.BaseSelector):
             raise
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Poll once; *timeout* is not looked at."""
-        self._poller.poll()
-        noted = self._noted[:]
-        self._noted.clear()
-        return noted
+        """Dispatch what is ready, without waiting. What there is to tell has been told then: the list is empty."""
+        if self._poller.collect():
+            self._poller.dispatch()
+        return []
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         return self._find(fileobj).key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._kernel import READ, WRITE, KernelSet
 from ._poller import Callback, Poller
 
@@ -15,8 +17,10 @@ class SetPoller(Poller):
 
     def __init__(self, kernel_set: KernelSet) -> None:
         self._set = kernel_set
+        self._ask = kernel_set.ready
         self._readers: dict[int, Callback] = {}
         self._writers: dict[int, Callback] = {}
+        self._batch: list[tuple[int, int]] = []
         self._removed_in_batch: set[int] = set()
 
     def set_reader(self, fd: int, callback: Callback) -> None:
@@ -33,20 +37,19 @@ class SetPoller(Poller):
         if not known:
             self.remove_reader(fd)  # it was the closed file's
 
-    def remove_reader(self, fd: int) -> bool:
-        if fd not in self._readers:
+    def remove_reader(self, fd: int, callback: Callback | None = None) -> bool:
+        if fd not in self._readers or not (callback is None or self._readers[fd] is callback):
             return False
         self._narrow(fd, self.interest(fd) & ~READ)
         return True
 
-    def remove_writer(self, fd: int) -> bool:
-        if fd not in self._writers:
+    def remove_writer(self, fd: int, callback: Callback | None = None) -> bool:
+        if fd not in self._writers or not (callback is None or self._writers[fd] is callback):
             return False
         self._narrow(fd, self.interest(fd) & ~WRITE)
         return True
 
     def interest(self, fd: int) -> int:
-        """READ, WRITE, both or neither, as there are callables for *fd*."""
         return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
 
     def _narrow(self, fd: int, interest: int) -> None:
@@ -62,17 +65,27 @@ class SetPoller(Poller):
         if not interest:
             self._removed_in_batch.add(fd)
 
-    def poll(self) -> None:
+    def collect(self, timeout_s: float | None = 0.0) -> bool:
+        self._removed_in_batch.clear()
+        self._batch = batch = self._ask(timeout_s)
+        return bool(batch)
+
+    def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
+        # A number that was removed since the batch was collected may belong to another file by now.
         removed = self._removed_in_batch
-        removed.clear()
         readers = self._readers
         writers = self._writers
-        for fd, ready in self._set.ready():
-            # A number that was removed since the batch was collected may belong to another file by now.
-            if ready & READ and fd in readers and fd not in removed:
-                readers[fd]()
-            if ready & WRITE and fd in writers and fd not in removed:
-                writers[fd]()
+        reads = self._set.reads
+        writes = self._set.writes
+        for fd, event in self._batch:
+            if event & reads and not (removed and fd in removed):
+                callback = readers.get(fd)
+                if callback is not None:
+                    callback() if call is None else call(callback)
+            if event & writes and not (removed and fd in removed):
+                callback = writers.get(fd)
+                if callback is not None:
+                    callback() if call is None else call(callback)
 
     def close(self) -> None:
         self._readers.clear()

@@ -1,0 +1,241 @@
+"""The servers of all kinds that are an asyncio event loop: txasync, stock asyncio and uvloop run the same code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+CHUNK = bytes(64 * 1024)
+TRUE = shutil.which("true") or "/bin/true"
+PARALLEL = 20
+
+
+# Echo
+
+
+class Echo(asyncio.Protocol):
+    """The echo of TCP and UNIX connections."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class BufferedEcho(asyncio.BufferedProtocol):
+    """The same, into a buffer of its own."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.buffer = memoryview(bytearray(64 * 1024))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        # A copy: a transport that cannot send at once may keep what it was given, and the next message comes here.
+        self.transport.write(bytes(self.buffer[:nbytes]))
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
+
+
+async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+    writer.close()
+
+
+def echo_exactly(size: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(await reader.readexactly(size))
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    return echo
+
+
+# Requests: a number, of bytes or of things to do
+
+
+class Source(asyncio.Protocol):
+    """Sends as many bytes as the client asks for, and heeds the transport's water marks."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.left = 0
+        self.paused = False
+
+    def data_received(self, data: bytes) -> None:
+        self.left = int.from_bytes(data, "big")
+        self.send()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.send()
+
+    def send(self) -> None:
+        while self.left and not self.paused:
+            chunk = CHUNK[: self.left]
+            self.left -= len(chunk)
+            self.transport.write(chunk)
+
+
+class Sink(asyncio.Protocol):
+    """Takes as many bytes as the client announces, and says when it has them."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.left = 0
+
+    def data_received(self, data: bytes) -> None:
+        if not self.left:
+            self.left = int.from_bytes(data[:8], "big") + 8
+        self.left -= len(data)
+        if not self.left:
+            self.transport.write(b".")
+
+
+class BufferedSink(asyncio.BufferedProtocol):
+    """The same, into a buffer of its own."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.buffer = memoryview(bytearray(256 * 1024))
+        self.left = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self.left:
+            self.left = int.from_bytes(self.buffer[:8], "big") + 8
+        self.left -= nbytes
+        if not self.left:
+            self.transport.write(b".")
+
+
+def spawner(concurrency: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    async def spawn_one_after_another(count: int) -> None:
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec(TRUE)
+            await process.wait()
+
+    async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.read(8):
+            count = int.from_bytes(request, "big")
+            await asyncio.gather(*(spawn_one_after_another(count // concurrency) for _ in range(concurrency)))
+            writer.write(b".")
+        writer.close()
+
+    return serve_requests
+
+
+# Serving
+
+# Starts a service for messages of some size, and returns what must be kept for it to go on, and its address.
+Starter = Callable[[asyncio.AbstractEventLoop, int], Awaitable[tuple[object, str]]]
+
+
+def on_tcp(protocol: Callable[[], asyncio.BaseProtocol]) -> Starter:
+    async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+        server = await loop.create_server(protocol, "127.0.0.1", 0)
+        return server, f"tcp:{server.sockets[0].getsockname()[1]}"
+
+    return start
+
+
+def on_unix(protocol: Callable[[], asyncio.BaseProtocol]) -> Starter:
+    async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+        path = os.path.join(tempfile.mkdtemp(), "socket")
+        return await loop.create_unix_server(protocol, path), f"unix:{path}"
+
+    return start
+
+
+def on_udp(protocol: Callable[[], asyncio.DatagramProtocol]) -> Starter:
+    async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+        transport, _ = await loop.create_datagram_endpoint(protocol, ("127.0.0.1", 0))
+        return transport, f"udp:{transport.get_extra_info('sockname')[1]}"
+
+    return start
+
+
+def on_streams(connected: Callable[[int], Callable[..., Coroutine[Any, Any, None]]]) -> Starter:
+    async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+        server = await asyncio.start_server(connected(size), "127.0.0.1", 0)
+        return server, f"tcp:{server.sockets[0].getsockname()[1]}"
+
+    return start
+
+
+STARTERS = {
+    "protocol": on_tcp(Echo),
+    "buffered": on_tcp(BufferedEcho),
+    "exactly": on_streams(echo_exactly),
+    "lines": on_streams(lambda size: echo_lines),
+    "unix": on_unix(Echo),
+    "udp": on_udp(DatagramEcho),
+    "source": on_tcp(Source),
+    "sink": on_tcp(Sink),
+    "sink-buffered": on_tcp(BufferedSink),
+    "spawn": on_streams(lambda size: spawner(1)),
+    "spawn-parallel": on_streams(lambda size: spawner(PARALLEL)),
+}
+
+
+async def start_services(services: list[str], announce: Callable[[dict[str, str]], None]) -> None:
+    """Start *services*, announce their addresses, and wait until the process is killed."""
+    loop = asyncio.get_running_loop()
+    kept = []  # uvloop closes a server that nobody refers to
+    addresses = {}
+    for service in services:
+        name, _, size = service.partition("=")
+        server, addresses[service] = await STARTERS[name](loop, int(size or 0))
+        kept.append(server)
+    announce(addresses)
+    await asyncio.Event().wait()
+
+
+def serve(kind: str, services: list[str], announce: Callable[[dict[str, str]], None]) -> None:
+    """Run the loop that *kind* stands for, as programs are told to run it."""
+    main = start_services(services, announce)
+    if kind == "uvloop":
+        import uvloop
+
+        uvloop.run(main)
+    elif kind == "asyncio":
+        asyncio.run(main)
+    else:
+        # Twisted must not be imported by the other kinds: it changes what their memory allocation costs.
+        from twisted.internet import epollreactor
+
+        epollreactor.install()
+        import txasync
+
+        if kind == "txasync-driven":
+            txasync.run(main)
+        else:
+            from twisted.internet import reactor as installed
+
+            reactor: Any = installed
+            task = txasync.install().create_task(main)
+            reactor.run()
+            task.result()

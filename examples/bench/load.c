@@ -1,0 +1,365 @@
+/*
+ * The load generator: the clients of the benchmark's servers.
+ *
+ *     load CORE MODE ADDRESS SIZE ACTIVE IDLE
+ *
+ * CORE     the processor to run on, shared with the server
+ * MODE     echo      each of ACTIVE connections sends SIZE bytes, waits for the whole echo, and sends again
+ *          churn     each of ACTIVE clients connects, gets one echo of SIZE bytes, closes, and connects again
+ *          request   sends a number N (8 bytes, big-endian) and waits for one byte that says that N things are done
+ *          send      the same, with N bytes of data after the number
+ *          receive   sends a number N and reads N bytes
+ * ADDRESS  tcp:PORT or udp:PORT on 127.0.0.1, or unix:PATH
+ * IDLE     echo: connections that have exchanged one message each and are silent from then on
+ *
+ * It connects, prints "ready", and then does what each line on its standard input asks for: a line is the number of
+ * messages, connections or bytes, and the answer is the processor time that this process took for it, in nanoseconds.
+ * The end of its input ends it.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+#define BUFFER_SIZE (256 * 1024)
+#define EVENTS 512
+/* A server that does nothing for so long is taken to have lost a message. */
+#define PATIENCE_S 30
+
+struct connection {
+    int fd;
+    size_t sent;     /* of the message under way */
+    size_t received; /* of its echo */
+    bool polls_out;
+};
+
+static struct {
+    const char *mode;
+    struct sockaddr_storage address;
+    socklen_t address_size;
+    bool is_tcp, is_datagram, ends_with_close;
+    size_t size;
+    int active, idle;
+} load;
+
+static char message[BUFFER_SIZE], buffer[BUFFER_SIZE];
+static int epoll_fd;
+static struct connection *connections;
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "load %s: %s: %s\n", load.mode, what, strerror(errno));
+    exit(1);
+}
+
+static void fail_plainly(const char *what)
+{
+    fprintf(stderr, "load %s: %s\n", load.mode, what);
+    exit(1);
+}
+
+/* Connecting. */
+
+static void parse_address(const char *text)
+{
+    memset(&load.address, 0, sizeof load.address);
+    if (strncmp(text, "unix:", 5) == 0) {
+        struct sockaddr_un *address = (struct sockaddr_un *)&load.address;
+        address->sun_family = AF_UNIX;
+        if (strlen(text + 5) >= sizeof address->sun_path)
+            fail_plainly("the path of the UNIX socket is too long");
+        strcpy(address->sun_path, text + 5);
+        load.address_size = sizeof *address;
+        return;
+    }
+    struct sockaddr_in *address = (struct sockaddr_in *)&load.address;
+    load.is_tcp = strncmp(text, "tcp:", 4) == 0;
+    load.is_datagram = strncmp(text, "udp:", 4) == 0;
+    if (!load.is_tcp && !load.is_datagram)
+        fail_plainly("the address must begin with tcp:, udp: or unix:");
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address->sin_port = htons((uint16_t)atoi(text + 4));
+    load.address_size = sizeof *address;
+}
+
+/* Every closed connection keeps its client port for a minute. Many source addresses have ports enough for all. */
+static void bind_to_some_address(int fd)
+{
+    static uint32_t turn;
+    const int one = 1;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + turn++ % 200);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0)
+        fail("bind");
+}
+
+static int connect_blocking(void)
+{
+    const int one = 1;
+    const struct timeval patience = {.tv_sec = PATIENCE_S};
+    int fd = socket(load.address.ss_family, load.is_datagram ? SOCK_DGRAM : SOCK_STREAM, 0);
+    if (fd < 0)
+        fail("socket");
+    if (load.ends_with_close && load.is_tcp)
+        bind_to_some_address(fd);
+    if (connect(fd, (struct sockaddr *)&load.address, load.address_size) < 0)
+        fail("connect");
+    if (load.is_tcp)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return fd;
+}
+
+static void send_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
+        if (sent < 0)
+            fail("send");
+        data += sent;
+        size -= (size_t)sent;
+    }
+}
+
+static void receive_all(int fd, uint64_t size)
+{
+    while (size > 0) {
+        ssize_t received = recv(fd, buffer, size < sizeof buffer ? size : sizeof buffer, 0);
+        if (received < 0)
+            fail("recv");
+        if (received == 0)
+            fail_plainly("the server closed the connection");
+        size -= (uint64_t)received;
+    }
+}
+
+/* One message there and back, after which the server has certainly accepted the connection. */
+static int connect_and_greet(void)
+{
+    int fd = connect_blocking();
+    send_all(fd, message, load.size);
+    receive_all(fd, load.size);
+    return fd;
+}
+
+/* Echo and churn: many connections, one epoll. */
+
+static void watch(struct connection *connection, int operation, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = connection};
+    if (epoll_ctl(epoll_fd, operation, connection->fd, &event) < 0)
+        fail("epoll_ctl");
+}
+
+static void send_some(struct connection *connection)
+{
+    ssize_t sent = send(connection->fd, message + connection->sent, load.size - connection->sent, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (errno != EAGAIN)
+            fail("send");
+        sent = 0;
+    }
+    connection->sent += (size_t)sent;
+    bool polls_out = connection->sent < load.size;
+    if (polls_out != connection->polls_out) {
+        watch(connection, EPOLL_CTL_MOD, polls_out ? EPOLLIN | EPOLLOUT : EPOLLIN);
+        connection->polls_out = polls_out;
+    }
+}
+
+static void begin_message(struct connection *connection)
+{
+    connection->sent = connection->received = 0;
+    send_some(connection);
+}
+
+static void make_nonblocking(int fd)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        fail("fcntl");
+}
+
+static void begin_client(struct connection *connection)
+{
+    connection->fd = connect_blocking();
+    connection->polls_out = false;
+    make_nonblocking(connection->fd);
+    watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+    begin_message(connection);
+}
+
+/* Whether this ends a message, or in churn a connection. */
+static bool receive_some(struct connection *connection)
+{
+    ssize_t received = recv(connection->fd, buffer, sizeof buffer, 0);
+    if (received < 0) {
+        if (errno == EAGAIN)
+            return false;
+        fail("recv");
+    }
+    bool complete = connection->received == load.size;
+    if (received == 0) {
+        if (!load.ends_with_close || !complete)
+            fail_plainly("the server closed the connection");
+        close(connection->fd);
+        return true;
+    }
+    connection->received += (size_t)received;
+    if (connection->received < load.size)
+        return false;
+    if (complete || connection->received > load.size || buffer[received - 1] != message[load.size - 1])
+        fail_plainly("the echo is not what was sent");
+    if (!load.ends_with_close)
+        return true;
+    /* The server's EOF, which comes next, tells that it has done all its work for this connection. */
+    shutdown(connection->fd, SHUT_WR);
+    return false;
+}
+
+static void run_messages(uint64_t count)
+{
+    static struct epoll_event events[EVENTS];
+    void (*begin)(struct connection *) = load.ends_with_close ? begin_client : begin_message;
+    uint64_t begun = 0, done = 0;
+    for (; begun < count && begun < (uint64_t)load.active; begun++)
+        begin(&connections[begun]);
+    while (done < count) {
+        int ready = epoll_wait(epoll_fd, events, EVENTS, PATIENCE_S * 1000);
+        if (ready < 0)
+            fail("epoll_wait");
+        if (ready == 0)
+            fail_plainly("the server has not answered for a long time: was a message lost?");
+        for (int i = 0; i < ready; i++) {
+            struct connection *connection = events[i].data.ptr;
+            if (events[i].events & EPOLLOUT)
+                send_some(connection);
+            if (!(events[i].events & ~(uint32_t)EPOLLOUT) || !receive_some(connection))
+                continue;
+            done++;
+            if (begun < count) {
+                begun++;
+                begin(connection);
+            }
+        }
+    }
+}
+
+static void open_connections(void)
+{
+    epoll_fd = epoll_create1(0);
+    connections = calloc((size_t)load.active, sizeof *connections);
+    if (epoll_fd < 0 || connections == NULL)
+        fail("preparing");
+    for (int i = 0; i < load.idle; i++)
+        connect_and_greet();
+    for (int i = 0; i < load.active && !load.ends_with_close; i++) {
+        connections[i].fd = connect_and_greet();
+        make_nonblocking(connections[i].fd);
+        watch(&connections[i], EPOLL_CTL_ADD, EPOLLIN);
+    }
+}
+
+/* Request, send and receive: one connection. */
+
+static void run_request(int fd, uint64_t count)
+{
+    unsigned char header[8];
+    for (int i = 0; i < 8; i++)
+        header[i] = (unsigned char)(count >> (56 - 8 * i));
+    send_all(fd, (char *)header, sizeof header);
+    if (strcmp(load.mode, "receive") == 0) {
+        receive_all(fd, count);
+        return;
+    }
+    if (strcmp(load.mode, "send") == 0)
+        for (uint64_t left = count; left > 0;) {
+            size_t size = left < sizeof message ? (size_t)left : sizeof message;
+            send_all(fd, message, size);
+            left -= size;
+        }
+    receive_all(fd, 1);
+}
+
+/* The process. */
+
+static void settle(int core)
+{
+    cpu_set_t cores;
+    struct sched_param parameters = {0};
+    struct rlimit files;
+    CPU_ZERO(&cores);
+    CPU_SET(core, &cores);
+    if (sched_setaffinity(0, sizeof cores, &cores) < 0)
+        fail("sched_setaffinity");
+    if (sched_setscheduler(0, SCHED_BATCH, &parameters) < 0)
+        fail("sched_setscheduler");
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    load.mode = argc > 2 ? argv[2] : "?";
+    if (argc != 7)
+        fail_plainly("expected CORE MODE ADDRESS SIZE ACTIVE IDLE");
+    load.ends_with_close = strcmp(load.mode, "churn") == 0;
+    load.size = (size_t)atol(argv[4]);
+    load.active = atoi(argv[5]);
+    load.idle = atoi(argv[6]);
+    parse_address(argv[3]);
+    settle(atoi(argv[1]));
+    if (load.size > BUFFER_SIZE)
+        fail_plainly("the message is too large");
+    /* Whatever reads lines finds the end of one at the end of each message. */
+    memset(message, 'x', sizeof message);
+    if (load.size > 0)
+        message[load.size - 1] = '\n';
+    bool is_echo = load.ends_with_close || strcmp(load.mode, "echo") == 0;
+    int fd = -1;
+    if (is_echo)
+        open_connections();
+    else
+        fd = connect_blocking();
+    puts("ready");
+    fflush(stdout);
+    char line[64];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        uint64_t count = strtoull(line, NULL, 10), before = cpu_ns();
+        if (is_echo)
+            run_messages(count);
+        else
+            run_request(fd, count);
+        printf("%llu\n", (unsigned long long)(cpu_ns() - before));
+        fflush(stdout);
+    }
+    return 0;
+}

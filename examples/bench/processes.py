@@ -1,0 +1,206 @@
+"""The processes of a measurement: the load generator, which is compiled from ``load.c``, and the servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from kinds import Kind
+
+HERE = Path(__file__).parent
+CPUCLOCK_SCHED = 2
+PATIENCE_S = 30
+
+# They slow down some kinds of server and not others.
+_UNWANTED = {"PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACEMALLOC", "PYTHONPROFILEIMPORTTIME"}
+
+
+class Failed(Exception):
+    """A load generator or a server could not be had, or gave up. The message is for the user."""
+
+
+def compile_load(directory: Path) -> Path:
+    """
+    Compile the load generator.
+
+    Args:
+        directory: Where the program goes.
+
+    Returns:
+        Its path.
+
+    Raises:
+        Failed: There is no C compiler, or it failed.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise Failed("no C compiler found: the load generator needs cc or gcc (Debian, Ubuntu: apt install gcc)")
+    program = directory / "load"
+    command = [compiler, "-O2", "-o", str(program), str(HERE / "load.c")]
+    compiled = subprocess.run(command, capture_output=True, text=True)
+    if compiled.returncode != 0:
+        raise Failed(f"{' '.join(command)} failed:\n{compiled.stderr}")
+    return program
+
+
+class Load:
+    """
+    A load generator that is connected to a server.
+
+    Args:
+        name: Whose, for error messages.
+        program: What `compile_load` made.
+        core: The processor to run on.
+        mode, address, size, active, idle: See ``load.c``.
+
+    Raises:
+        Failed: It gave up. Its reason is in the message.
+    """
+
+    def __init__(
+        self, name: str, program: Path, core: int, mode: str, address: str, size: int, active: int, idle: int
+    ) -> None:
+        command = [str(program), str(core), mode, address, str(size), str(active), str(idle)]
+        self._name = name
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it is open for as long as the process
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us, and we end our processes
+        )
+        try:
+            self._read_line()
+        except Failed:
+            self.close()
+            raise
+
+    def run(self, count: int) -> int:
+        """
+        Exchange *count* messages, or whatever the mode has.
+
+        Returns:
+            The processor time that the load generator itself took, in nanoseconds. The server has done its work.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        return int(self._read_line())
+
+    def _read_line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            reason = self._errors.read().strip() or f"it ended with {self._process.returncode}"
+            raise Failed(f"the load generator of {self._name} gave up: {reason}")
+        return line
+
+    def close(self) -> None:
+        """Close its connections, by ending it."""
+        self._process.communicate()
+        self._errors.close()
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Server:
+    """
+    A server process.
+
+    Args:
+        kind: What it runs.
+        services: What it offers.
+        core: The processor that it runs on.
+        directory: For its sockets.
+
+    Raises:
+        Failed: It ended at once. What it had to say is on our standard error.
+    """
+
+    def __init__(self, kind: Kind, services: list[str], core: int, directory: Path) -> None:
+        self.kind = kind
+        environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py"), kind.name, str(core), *services],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**environment, "TMPDIR": str(directory)},
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us, and we end our processes
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self.close()
+            raise Failed(f"the server of {kind.name} ended with {status} before it served")
+        self.addresses: dict[str, str] = json.loads(line)
+        # The clock of another process, as clock_getcpuclockid(3) makes it. It has all of its threads, none of its
+        # children, and counts nanoseconds.
+        self._clock = (~self._process.pid << 3) | CPUCLOCK_SCHED
+
+    def cpu_ns(self) -> int:
+        """The processor time, user and system, that the process has taken so far."""
+        return time.clock_gettime_ns(self._clock)
+
+    def let_one_connection_end(self, service: str) -> None:
+        """
+        Connect and hang up.
+
+        asyncio's own transports receive into 256 KiB, for which glibc maps and unmaps memory at every message, until
+        such a block is freed whole for the first time, as it is at the end of a connection. No server of connections
+        stays in that state for long, so it is not what we measure. UDP has no end of a connection: a server that has
+        nothing but UDP does stay in it.
+
+        Raises:
+            Failed: The server did not let us.
+        """
+        family, _, place = self.addresses[service].partition(":")
+        if family == "udp":
+            return
+        try:
+            with socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET) as connection:
+                connection.settimeout(PATIENCE_S)
+                connection.connect(place if family == "unix" else ("127.0.0.1", int(place)))
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1):
+                    pass
+        except OSError as error:
+            raise Failed(f"{self.kind.name}, {service}: a connection without data failed: {error}") from error
+
+    def memory_kib(self) -> int:
+        """The memory of the process, in which shared pages count in proportion (PSS)."""
+        lines = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+    def close(self) -> None:
+        assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,38 @@
+"""What the measurements were made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import ssl
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of everything that the figures depend on; None for what is not installed."""
+    return {
+        "python": sys.version,
+        **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop")},
+        "openssl": ssl.OPENSSL_VERSION,
+        "libc": " ".join(platform.libc_ver()),
+        "kernel": platform.platform(),
+        "processor": _processor(),
+        "processors": str(os.cpu_count()),
+    }
+
+
+def _distribution(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as lines:
+        for line in lines:
+            # Not all architectures name it.
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,37 @@
+"""
+asyncio transports on a poller: sockets, pipes, processes.
+
+They stand on the public classes of ``asyncio.transports``, and know their loop by the callables of `LoopServices`.
+"""
+
+from __future__ import annotations
+
+from ._child_exits import ChildExits
+from ._copying import copy_file
+from ._datagram import DatagramTransport
+from ._flow import WriteFlow
+from ._listener import Listener, set_nodelay
+from ._pipe import ReadPipeTransport, WritePipeTransport
+from ._process import start_process
+from ._pty import PtyTransport, spawn_pty
+from ._services import LoopServices
+from ._socket import UNKNOWN, SocketTransport
+from ._stream import StreamTransport
+
+__all__ = [
+    "UNKNOWN",
+    "ChildExits",
+    "DatagramTransport",
+    "Listener",
+    "LoopServices",
+    "PtyTransport",
+    "ReadPipeTransport",
+    "SocketTransport",
+    "StreamTransport",
+    "WriteFlow",
+    "WritePipeTransport",
+    "copy_file",
+    "set_nodelay",
+    "spawn_pty",
+    "start_process",
+]
