@@ -12,7 +12,7 @@ from ._datagram import DatagramTransport
 from ._flow import WriteFlow
 from ._listener import Listener, set_nodelay
 from ._pipe import ReadPipeTransport, WritePipeTransport
-from ._process import start_process
+from ._process import ProcessTransport, start_process
 from ._pty import PtyTransport, spawn_pty
 from ._services import LoopServices
 from ._socket import UNKNOWN, SocketTransport
@@ -24,6 +24,7 @@ __all__ = [
     "DatagramTransport",
     "Listener",
     "LoopServices",
+    "ProcessTransport",
     "PtyTransport",
     "ReadPipeTransport",
     "SocketTransport",
