@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import heapq
-import logging
 import selectors
 from typing import Any
 
@@ -22,7 +21,6 @@ from .polling import Callback, Poller
 __all__ = ["Rounds"]
 
 base_events: Any = asyncio.base_events
-_logger = logging.getLogger("asyncio")
 
 # As asyncio: cancelled timers leave the heap when they are many, and more than half.
 MANY_TIMERS = 100
@@ -37,6 +35,9 @@ class Rounds:
         poller: Its poller.
         fresh: The handles of descriptors that are added. One that took the place of another since the round's
             descriptors were collected is not to run yet; this set is emptied for each round.
+
+    Attributes:
+        waiting: Whether a round waits for a descriptor.
     """
 
     def __init__(self, loop: SelectorEventLoop, poller: Poller, fresh: set[asyncio.Handle]) -> None:
@@ -47,6 +48,7 @@ class Rounds:
         self._poller = poller
         self._turn_of_descriptors = asyncio.Handle(self._dispatch, (), loop, None)
         self._slow_was_told = False
+        self.waiting = False
 
     def run(self, longest_sleep_s: float | None = 0.0) -> bool:
         """
@@ -59,13 +61,9 @@ class Rounds:
             Whether descriptors were ready.
         """
         ready = self._ready
-        if longest_sleep_s != 0:
-            if ready:
-                longest_sleep_s = 0.0
-            elif self._timers:
-                longest_sleep_s = self._until_first_timer(longest_sleep_s)
         self._fresh.clear()
-        found = self._poller.collect(longest_sleep_s)
+        may_wait = longest_sleep_s != 0 and not ready
+        found = self._wait(longest_sleep_s) if may_wait else self._poller.collect(0.0)
         due = self._take_due_timers() if self._timers else None
         if found:
             if not ready and not due:
@@ -141,7 +139,7 @@ class Rounds:
         took_s = self._loop.time() - began
         if took_s >= self._loop.slow_callback_duration:
             self._slow_was_told = True
-            _logger.warning("Executing %s took %.3f seconds", _described(what), took_s)
+            base_events.logger.warning("Executing %s took %.3f seconds", _described(what), took_s)
 
     # Timers
 
@@ -150,12 +148,16 @@ class Rounds:
         self._forget_cancelled_timers()
         return self._timers[0]._when if self._timers else None
 
-    def _until_first_timer(self, longest_s: float | None) -> float | None:
+    def _wait(self, longest_s: float | None) -> bool:
         first = self.first_timer()
-        if first is None:
-            return longest_s
-        delay_s = min(max(0.0, first - self._loop.time()), LONGEST_SLEEP_S)
-        return delay_s if longest_s is None else min(delay_s, longest_s)
+        if first is not None:
+            delay_s = min(max(0.0, first - self._loop.time()), LONGEST_SLEEP_S)
+            longest_s = delay_s if longest_s is None else min(delay_s, longest_s)
+        self.waiting = True
+        try:
+            return self._poller.collect(longest_s)
+        finally:
+            self.waiting = False
 
     def _take_due_timers(self) -> list[Any]:
         self._forget_cancelled_timers()

@@ -229,7 +229,7 @@ class ReactorEventLoop(TransportLoop):
             asyncio, "Event Loop", "Running and stopping the loop".
         """
         super().stop()
-        if self._ticker.started and (self._ticker.driven or not self._ticker.ticking):
+        if self._ticker.started and (self._rounds.waiting or not self._ticker.ticking):
             self._write_to_self()
 
     def close(self) -> None:

@@ -58,6 +58,8 @@ _MOCKED_SIGNAL = (
     "our handlers are installed elsewhere, and without set_wakeup_fd, which belongs to the reactor"
 )
 
+_MOCKED_PIPES = "replaces loop.connect_*_pipe, which asyncio's process transport calls: ours makes its pipes itself"
+
 LEFT_OUT = (
     *(
         LeftOut("test_unix_events", f"SelectorEventLoopSignalTests.{test}", _MOCKED_SIGNAL)
@@ -82,6 +84,22 @@ LEFT_OUT = (
     LeftOut(
         "test_subprocess",
         "*.test_pause_reading",
-        "replaces loop.connect_read_pipe, which asyncio's process transport calls: ours makes its pipes itself",
+        _MOCKED_PIPES,
+    ),
+    *(
+        LeftOut("test_subprocess", f"*.test_subprocess_{pipes}_pipe_cancelled", _MOCKED_PIPES, since=(3, 14))
+        for pipes in ("read", "write", "read_write")
+    ),
+    LeftOut(
+        "test_subprocess",
+        "SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published",
+        "looks into the private _watcher of asyncio's loop",
+        since=(3, 14),
+    ),
+    LeftOut(
+        "test_unix_events",
+        "*.test_pidfd_closed_when_waitpid_raises",
+        "calls the private _process_exited of asyncio's process transport",
+        since=(3, 14),
     ),
 )

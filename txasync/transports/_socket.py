@@ -201,9 +201,10 @@ class SocketTransport(asyncio.Transport):
         self._reader = in_context(context, self._receiver())
         try:
             self._services.poller.set_reader(self._fd, self._reader)
-        except OSError as error:
+        except Exception as error:
+            # Its owner has closed the socket, or it has never been one.
             self._reader = None
-            self._fail(error, "Fatal read error on socket transport")  # its owner has closed the socket
+            self._fail(error, "Fatal read error on socket transport")
 
     def _unwatch_reading(self) -> None:
         # If its owner has closed the socket, the number, and what the poller has for it, may be another's.
