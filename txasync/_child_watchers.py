@@ -43,7 +43,10 @@ def chosen_exits(services: LoopServices, own: ChildExits) -> Iterator[ChildExits
     if watcher is None:
         yield own
         return
-    with watcher:
+    with watcher as entered:
+        # As asyncio of each version: for every watcher but a mock it is the same.
+        if sys.version_info < (3, 12):
+            watcher = entered
         if not watcher.is_active():
             raise RuntimeError(
                 "asyncio.get_child_watcher() is not activated, subprocess support is not installed: attach the watcher "
