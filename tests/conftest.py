@@ -103,12 +103,6 @@ def run(mode: str, reactor: Any, loop: ReactorEventLoop) -> Runner:
     return Runner(mode, reactor, loop)
 
 
-def skip_a_deaf_reactor(run: Runner) -> None:
-    """For tests in which somebody closes a descriptor that is watched."""
-    if isinstance(run.reactor, EPollReactor) and isinstance(run.loop._poller, PerDescriptorPoller):
-        pytest.skip("EPollReactor itself goes deaf (twisted#6373); for_reactor() never chooses this pair")
-
-
 @pytest.fixture(autouse=True, scope="session")
 def cheap_collections() -> Iterator[None]:
     """Each test ends with a garbage collection; it need not look at all that was imported before the first."""

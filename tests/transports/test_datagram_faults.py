@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Reports, Runner, skip_a_deaf_reactor
+from ..conftest import Reports, Runner
 from .datagrams import arrives, endpoint, on_a_pair, received, udp_peer, unix_pair
 from .recorders import Boom
 from .traces import Stage, play_on_ours, play_with
@@ -203,7 +203,6 @@ def test_a_socket_that_its_owner_closes_is_not_the_end_of_the_world() -> None:
 
 def test_a_reused_number_is_another_socket(run: Runner) -> None:
     """If a socket is closed behind an endpoint's back, and its number reused, the new one is not taken for the old."""
-    skip_a_deaf_reactor(run)
 
     async def scenario(stage: Stage) -> None:
         old = stage.datagram_protocol("old")

@@ -20,10 +20,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.epollreactor import EPollReactor
 
 from txasync import ReactorEventLoop
-from txasync.polling import PerDescriptorPoller
 from txasync.transports import _pipe
 from txasync.transports._pipe import ReadPipeTransport, WritePipeTransport, tells_of_its_reader
 
@@ -853,7 +851,6 @@ def test_a_write_error_while_the_buffer_drains_ends_the_pipe(run: Runner, monkey
 
 def test_a_device_that_cannot_be_watched_ends_the_pipe(run: Runner) -> None:
     """epoll refuses /dev/null; asyncio's reader would wait for ever."""
-    skip_a_deaf_reactor(run)
 
     async def main() -> None:
         reported: list[str] = []
@@ -905,14 +902,8 @@ def test_a_writer_that_cannot_be_watched_ends(run: Runner, monkeypatch: pytest.M
 # A pipe that is closed behind our back
 
 
-def skip_a_deaf_reactor(run: Runner) -> None:
-    if isinstance(run.reactor, EPollReactor) and isinstance(run.loop._poller, PerDescriptorPoller):
-        pytest.skip("EPollReactor itself goes deaf (twisted#6373); for_reactor() never chooses this pair")
-
-
 def test_closing_after_the_file_was_closed_leaves_a_stranger_alone(run: Runner) -> None:
     """The descriptor's number may belong to somebody else by then, who reads on."""
-    skip_a_deaf_reactor(run)
 
     async def main() -> None:
         old, old_protocol, old_sink = await reading()
@@ -934,7 +925,6 @@ def test_closing_after_the_file_was_closed_leaves_a_stranger_alone(run: Runner) 
 
 def test_a_file_that_was_closed_can_be_closed_again(run: Runner) -> None:
     """Nobody else has the number: the pipe ends as any other."""
-    skip_a_deaf_reactor(run)
 
     async def main() -> None:
         transport, protocol, sink = await reading()
@@ -954,7 +944,6 @@ def test_a_file_that_was_closed_can_be_closed_again(run: Runner) -> None:
 
 def test_resuming_or_writing_a_closed_file_ends_the_pipe(run: Runner) -> None:
     """The error is the reason that ``connection_lost()`` is given."""
-    skip_a_deaf_reactor(run)
 
     async def main() -> None:
         reported: list[str] = []

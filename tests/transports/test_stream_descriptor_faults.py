@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Runner, skip_a_deaf_reactor
+from ..conftest import Runner
 from .recorders import Boom, StreamRecorder
 from .traces import MUCH, SMALL, Peer, Stage, play_with
 
@@ -153,7 +153,6 @@ def _pair_with_number(stage: Stage, number: int) -> tuple[socket.socket, Peer]:
 
 def test_a_socket_that_its_owner_closes_is_not_the_end_of_the_world(run: Runner) -> None:
     """A transport whose socket was closed behind its back says nothing, or that it is lost, and can be closed."""
-    skip_a_deaf_reactor(run)
     for use in "nothing", "close", "abort", "write":
         for paused in False, True:
 
@@ -184,7 +183,6 @@ def test_a_socket_that_its_owner_closes_is_not_the_end_of_the_world(run: Runner)
 @pytest.mark.parametrize("paused", [False, True])
 def test_a_reused_number_is_another_socket(run: Runner, paused: bool) -> None:
     """If a socket is closed behind a transport's back, and its number reused, the new one is not taken for the old."""
-    skip_a_deaf_reactor(run)
 
     async def scenario(stage: Stage) -> None:
         old = stage.protocol("old")
@@ -221,7 +219,6 @@ def test_a_reused_number_is_another_socket(run: Runner, paused: bool) -> None:
 
 def test_a_reused_number_does_not_suffer_from_a_transport_that_closes(run: Runner) -> None:
     """Nor if the old transport was closing already, and still had to send."""
-    skip_a_deaf_reactor(run)
 
     async def scenario(stage: Stage) -> None:
         old = stage.protocol("old")

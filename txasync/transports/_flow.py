@@ -14,9 +14,12 @@ paused     at most *low* bytes        writing: ``resume_writing()`` is due
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_HIGH", "WriteFlow"]
+__all__ = ["DEFAULT_HIGH", "WRITES_DROPPED_IN_SILENCE", "WriteFlow"]
 
 DEFAULT_HIGH = 64 * 1024
+
+# As asyncio: of what is written after the end, dropping is told from this write on.
+WRITES_DROPPED_IN_SILENCE = 5
 
 
 class WriteFlow:

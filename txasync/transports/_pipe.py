@@ -13,7 +13,7 @@ from typing import Any
 
 from ..polling import READ, WRITE
 from ._bytes import BytesLike, as_bytes_like
-from ._flow import WriteFlow
+from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
 from ._pipe_end import Pipe, PipeTransport, logger
 from ._services import LoopServices
 
@@ -22,9 +22,6 @@ __all__ = ["ReadPipeTransport", "WritePipeTransport", "tells_of_its_reader"]
 # A read takes this much, and more after full ones: see the stream transport.
 FIRST_READ_SIZE = 64 * 1024
 LARGEST_READ_SIZE = 256 * 1024
-
-# As asyncio: dropping a write is told from this one on.
-WRITES_DROPPED_IN_SILENCE = 5
 
 
 class ReadPipeTransport(PipeTransport, asyncio.ReadTransport):

@@ -29,7 +29,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from typing import Any
 
-from ._flow import WriteFlow
+from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
 from ._services import LoopServices
 
 __all__ = ["UNKNOWN", "SocketTransport", "in_context", "logger"]
@@ -38,9 +38,6 @@ logger = logging.getLogger("asyncio")
 
 UNKNOWN: Any = object()
 """An address that is to be asked for."""
-
-# As asyncio: dropping a write is told from this one on.
-WRITES_DROPPED_IN_SILENCE = 5
 
 
 class SocketTransport(asyncio.Transport):
