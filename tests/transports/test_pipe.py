@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from txasync import ReactorEventLoop
-from txasync.transports import _pipe
+from txasync.transports import _pipe, _stream
 from txasync.transports._pipe import ReadPipeTransport, WritePipeTransport, tells_of_its_reader
 
 from ..conftest import Reports, Runner
@@ -796,7 +796,7 @@ def test_five_megabytes_come_through_in_large_reads(run: Runner) -> None:
         await protocol.until(lambda: len(protocol.data) == 5_000_000)
         await sent
         assert isinstance(transport, ReadPipeTransport)
-        assert transport._read_size == _pipe.LARGEST_READ_SIZE
+        assert transport._read_size == _stream.LARGEST_READ_SIZE
         right.close()
         await protocol.until_lost()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextvars
 import socket
 import sys
 from collections.abc import Callable
@@ -29,6 +28,8 @@ LARGEST_BURST = 64
 SENDS_EMPTY = sys.version_info >= (3, 13)
 HEADER_SIZE = 8 if SENDS_EMPTY else 0
 
+ERROR_RECEIVED_FAILED = "Exception in protocol.error_received()"
+
 
 class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     """
@@ -40,7 +41,6 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         protocol: The protocol.
         address: The one peer, if ``create_datagram_endpoint()`` was given one.
         waiter: Given a result when ``connection_made()`` has been called.
-        context: The context of every callback; see `SocketTransport`.
 
     Source:
         asyncio, "Transports and Protocols", "Datagram Transports".
@@ -55,14 +55,12 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         protocol: asyncio.BaseProtocol,
         address: Any = None,
         waiter: asyncio.Future[None] | None = None,
-        *,
-        context: contextvars.Context | None = None,
     ) -> None:
         self._address = address
         self._buffer: collections.deque[tuple[bytes, Any]] = collections.deque()
         self._burst = Burst(LARGEST_BURST)
         self._largest = LARGEST_UDP_DATAGRAM if sock.family != socket.AF_UNIX else LARGEST_DATAGRAM
-        super().__init__(services, sock, protocol, waiter, context=context)
+        super().__init__(services, sock, protocol, waiter)
         self.get_extra_info("sockname")  # as it is now: the first datagram gives a socket that is not bound a port
 
     # Reading
@@ -81,7 +79,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
                 burst.found_only(count)
                 return
             except OSError as error:
-                self._tell_protocol(self._protocol.error_received, error)
+                self._tell(ERROR_RECEIVED_FAILED, self._protocol.error_received, error)
             else:
                 try:
                     self._protocol.datagram_received(data, address)
@@ -92,14 +90,6 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             if self._closing or self._paused:
                 return
         burst.was_full()
-
-    def _tell_protocol(self, callback: Callable[[OSError], object], error: OSError) -> None:
-        try:
-            callback(error)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as failure:
-            self._report(failure, "Exception in protocol.error_received()")
 
     # Writing
 
@@ -157,7 +147,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             buffer.popleft()
             self._buffered -= len(chunk) + HEADER_SIZE
             if error is not None:
-                self._tell_protocol(self._protocol.error_received, error)
+                self._tell(ERROR_RECEIVED_FAILED, self._protocol.error_received, error)
         if self._ending:
             return
         self._resume_if_drained()  # which may send, or close

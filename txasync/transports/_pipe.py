@@ -16,12 +16,9 @@ from ._bytes import BytesLike, as_bytes_like
 from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
 from ._pipe_end import Pipe, PipeTransport, logger
 from ._services import LoopServices
+from ._stream import FIRST_READ_SIZE, LARGEST_READ_SIZE
 
 __all__ = ["ReadPipeTransport", "WritePipeTransport", "tells_of_its_reader"]
-
-# A read takes this much, and more after full ones: see the stream transport.
-FIRST_READ_SIZE = 64 * 1024
-LARGEST_READ_SIZE = 256 * 1024
 
 
 class ReadPipeTransport(PipeTransport, asyncio.ReadTransport):

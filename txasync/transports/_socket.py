@@ -238,15 +238,16 @@ class SocketTransport(asyncio.Transport):
 
     def _pause_if_full(self) -> None:
         if self._marks().must_pause(self._buffered):
-            self._tell(self._protocol.pause_writing, "protocol.pause_writing() failed")
+            self._tell("protocol.pause_writing() failed", self._protocol.pause_writing)
 
     def _resume_if_drained(self) -> None:
         if self._flow is not None and self._flow.must_resume(self._buffered):
-            self._tell(self._protocol.resume_writing, "protocol.resume_writing() failed")
+            self._tell("protocol.resume_writing() failed", self._protocol.resume_writing)
 
-    def _tell(self, callback: Callable[[], object], message: str) -> None:
+    def _tell(self, message: str, callback: Callable[..., object], *args: object) -> None:
+        """Call a method of the protocol; what it raises is reported as *message*."""
         try:
-            callback()
+            callback(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

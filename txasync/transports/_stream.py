@@ -17,7 +17,7 @@ from ._bytes import BytesLike, as_bytes_like
 from ._services import LoopServices
 from ._socket import UNKNOWN, SocketTransport, logger
 
-__all__ = ["StreamTransport"]
+__all__ = ["FIRST_READ_SIZE", "LARGEST_READ_SIZE", "StreamTransport"]
 
 # A read takes this much, and more after a full one. Reading 16 KiB at a time would double the cost of messages of
 # 64 KiB; beginning with 256 KiB makes glibc map and unmap memory for every message (docs/benchmarks).
