@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
+from hypothesis import settings
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
@@ -25,6 +26,11 @@ from txasync.polling import NestedPoller, PerDescriptorPoller, PollerFactory
 T = TypeVar("T")
 
 REACTORS: dict[str, Callable[[], Any]] = {"epoll": EPollReactor, "poll": PollReactor, "select": SelectReactor}
+# The same examples each time; --hypothesis-profile=search looks for others.
+settings.register_profile("fixed", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=2000, deadline=None)
+settings.load_profile("fixed")
+
 POLLERS: dict[str, PollerFactory] = {"nested": NestedPoller, "per-descriptor": PerDescriptorPoller}
 MODES = ("asyncio-first", "reactor-first")
 

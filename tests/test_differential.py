@@ -116,7 +116,7 @@ class Scenario:
 
 
 @given(st.lists(steps(3), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_scheduling_gives_the_trace_of_asyncio(beginning: list[Step]) -> None:
     """Callbacks, timers, tasks, readers and stops run in the same order, in the same runs, with either poller."""
     expected = Scenario(asyncio.SelectorEventLoop()).play(beginning)

@@ -417,7 +417,7 @@ def test_a_timer_of_a_million_years_is_kept(run: Runner, delay: float) -> None:
 @pytest.mark.parametrize("reactor", ["epoll", "select"], indirect=True)
 @pytest.mark.parametrize("poller_factory", ["nested"], indirect=True)
 def test_there_is_one_delayed_call_at_most(run: Runner) -> None:
-    """100,000 timers and 100,000 callbacks are the loop's own affair."""
+    """20,000 timers and 20,000 callbacks are the loop's own affair."""
     most = 0
 
     def look() -> None:
@@ -427,8 +427,8 @@ def test_there_is_one_delayed_call_at_most(run: Runner) -> None:
     async def main() -> None:
         look()
         ran: list[int] = []
-        timers = [run.loop.call_later(60 + i, look) for i in range(100_000)]
-        for i in range(100_000):
+        timers = [run.loop.call_later(60 + i, look) for i in range(20_000)]
+        for i in range(20_000):
             run.loop.call_soon(ran.append, i)
         look()
         await asyncio.sleep(0.001)
@@ -436,7 +436,7 @@ def test_there_is_one_delayed_call_at_most(run: Runner) -> None:
         for timer in timers:
             timer.cancel()
         await asyncio.sleep(0)
-        assert len(ran) == 100_000
+        assert len(ran) == 20_000
         assert len(run.loop._scheduled) < 1000
 
     run(main)

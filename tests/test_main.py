@@ -509,12 +509,19 @@ os.wait()
     assert (launched.returncode, launched.stderr) == (0, "")
 
 
-# "ready" is printed when main() waits already.
+# "ready" is printed when main() waits already. asyncio's own loop has no wakeup descriptor here: a signal that comes
+# between its last look for one and epoll_wait() is seen with the next event, which "beats" provides.
 WAITS = """
-import asyncio
+import asyncio, sys
+
+def beat(loop):
+    loop.call_later(0.1, beat, loop)
 
 async def main():
-    asyncio.get_running_loop().call_soon(lambda: print("ready", flush=True))
+    loop = asyncio.get_running_loop()
+    loop.call_soon(lambda: print("ready", flush=True))
+    if "beats" in sys.argv:
+        beat(loop)
     try:
         await asyncio.Event().wait()
     finally:
@@ -523,19 +530,17 @@ async def main():
 asyncio.run(main())
 """
 
-WAITS_TWICE = """
-import asyncio
-
-async def main():
-    asyncio.get_running_loop().call_soon(lambda: print("ready", flush=True))
-    try:
-        await asyncio.Event().wait()
+WAITS_TWICE = WAITS.replace(
+    """
+    finally:
+        print("cancelled", flush=True)
+""",
+    """
     except asyncio.CancelledError:
         print("cancelled", flush=True)
         await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
+""",
+)
 
 IS_BUSY = """
 import asyncio
@@ -552,11 +557,11 @@ asyncio.run(main())
 """
 
 NO_ASYNCIO = """
-import atexit, signal
+import atexit, time
 atexit.register(print, "atexit")
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.1)
 """
 
 
@@ -583,7 +588,7 @@ def launcher(request: pytest.FixtureRequest) -> list[str]:
 def test_ctrl_c_cancels_the_main_task_and_ends_the_process(tmp_path: Path, launcher: list[str]) -> None:
     """asyncio.run() unwinds, KeyboardInterrupt is shown, and the process dies of SIGINT."""
     (tmp_path / "script.py").write_text(WAITS)
-    stock = interrupted([*PYTHON, "script.py"], tmp_path, ["ready"])
+    stock = interrupted([*PYTHON, "script.py", "beats"], tmp_path, ["ready"])
     launched = interrupted([*launcher, "script.py"], tmp_path, ["ready"])
     assert launched.stdout == stock.stdout == "cancelled\n"
     assert launched.stderr.endswith("\nKeyboardInterrupt\n")
@@ -596,7 +601,7 @@ def test_ctrl_c_cancels_the_main_task_and_ends_the_process(tmp_path: Path, launc
 def test_a_second_ctrl_c_ends_a_program_that_did_not_heed_the_first(tmp_path: Path, launcher: list[str]) -> None:
     """The second one raises KeyboardInterrupt at once."""
     (tmp_path / "script.py").write_text(WAITS_TWICE)
-    stock = interrupted([*PYTHON, "script.py"], tmp_path, ["ready", "cancelled"])
+    stock = interrupted([*PYTHON, "script.py", "beats"], tmp_path, ["ready", "cancelled"])
     launched = interrupted([*launcher, "script.py"], tmp_path, ["ready", "cancelled"])
     assert launched.stdout == stock.stdout
     assert "KeyboardInterrupt" in launched.stderr

@@ -1,32 +1,47 @@
-"""The table of what ran, at the end of a session."""
+"""Jobs in the background while the other tests run, and the table of what ran, at the end of a session."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from . import jobs, report
 
+_RUNNING = pytest.StashKey[jobs.Remote]()
 _OUTCOMES = pytest.StashKey[list[jobs.Outcome]]()
 
 
-@pytest.fixture(scope="session")
-def running_jobs(request: pytest.FixtureRequest) -> Iterator[jobs.Remote]:
-    """The jobs of all tests that were selected, two at a time, in the background."""
-    items: list[Any] = request.session.items
-    parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]
-    running = jobs.Remote(dict.fromkeys(each["job"] for each in parameters if isinstance(each.get("job"), jobs.Job)))
-    yield running
-    running.close()
+def _job(item: pytest.Item) -> jobs.Job | None:
+    """The job whose outcome *item* asks for."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    job = parameters.get("job")
+    return job if isinstance(job, jobs.Job) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ask for outcomes last: the jobs mostly wait, and the other tests run meanwhile."""
+    items.sort(key=lambda item: _job(item) is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the jobs of all tests that were selected, two at a time, in the background."""
+    wanted = dict.fromkeys(filter(None, map(_job, session.items)))
+    if wanted and not session.config.option.collectonly:
+        session.config.stash[_RUNNING] = jobs.Remote(wanted)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End those that nobody waited for."""
+    if _RUNNING in session.config.stash:
+        session.config.stash[_RUNNING].close()
 
 
 @pytest.fixture
-def outcome(job: jobs.Job, running_jobs: jobs.Remote, request: pytest.FixtureRequest) -> jobs.Outcome:
+def outcome(job: jobs.Job, request: pytest.FixtureRequest) -> jobs.Outcome:
     """What came of *job*."""
-    outcome = running_jobs.outcome(job)
-    request.config.stash.setdefault(_OUTCOMES, []).append(outcome)
+    stash = request.config.stash
+    outcome = stash[_RUNNING].outcome(job)
+    stash.setdefault(_OUTCOMES, []).append(outcome)
     return outcome
 
 

@@ -2,8 +2,8 @@
 CPython's own tests of asyncio, as this interpreter has them installed, on our loop.
 
 Every module runs on private epoll reactors; those that do input and output also run on other reactors and with the
-per-descriptor poller, and a few on the process's own reactor. By hand, any runs on any:
-``python tests/conformance/run.py --help``.
+per-descriptor poller (the two slowest on one other only), and a few on the process's own reactor. By hand, any runs on
+any: ``python tests/conformance/run.py --help``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import pytest
 from . import jobs, report
 
 _INPUT_AND_OUTPUT = (
-    "test_subprocess",
-    "test_ssl",
     "test_events",
     "test_sendfile",
     "test_sock_lowlevel",
@@ -26,8 +24,8 @@ _INPUT_AND_OUTPUT = (
 
 _MODULES = {
     "poll": _INPUT_AND_OUTPUT,
-    "select": _INPUT_AND_OUTPUT,
-    "poll per-descriptor": _INPUT_AND_OUTPUT,
+    "select": ("test_ssl", *_INPUT_AND_OUTPUT),
+    "poll per-descriptor": ("test_subprocess", *_INPUT_AND_OUTPUT),
     "global": ("test_events", "test_runners", "test_base_events", "test_streams", "test_server"),
 }
 

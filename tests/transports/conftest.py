@@ -1,37 +1,16 @@
-"""
-Six of the twelve ways to run a loop: each reactor and each poller in each mode, each poller on each reactor.
-
-But for the per-descriptor poller on an epoll reactor, which `for_reactor` never chooses; tests/polling has it.
-"""
+"""A loop in each of `COMBINATIONS`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from txasync.polling import PollerFactory
 
 from ..conftest import POLLERS, disposable_reactor
-
-
-class Combination(NamedTuple):
-    """One way to run a loop."""
-
-    reactor: str
-    poller: str
-    mode: str
-
-
-COMBINATIONS = (
-    Combination("epoll", "nested", "asyncio-first"),
-    Combination("epoll", "nested", "reactor-first"),
-    Combination("poll", "per-descriptor", "asyncio-first"),
-    Combination("poll", "nested", "reactor-first"),
-    Combination("select", "nested", "asyncio-first"),
-    Combination("select", "per-descriptor", "reactor-first"),
-)
+from .combinations import COMBINATIONS, Combination
 
 
 @pytest.fixture(params=COMBINATIONS, ids="-".join)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..conftest import Reports
+from .combinations import Combination
 from .datagrams import arrives, endpoint, note_received, on_a_pair, received, udp_peer, unix_pair
 from .recorders import PLACE, Boom, describe, shape_of
-from .traces import Peer, Scenarios, Stage, Variant, play_on_both
+from .traces import Peer, Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -487,7 +488,7 @@ async def contexts(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """Datagrams are sent and received as by asyncio's own loop of this version."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

@@ -8,8 +8,9 @@ import warnings
 from typing import Any
 
 from ..conftest import Reports
+from .combinations import Combination
 from .recorders import PLACE, StreamRecorder, shape_of
-from .traces import MUCH, SMALL, Scenarios, Stage, Variant, play_on_both
+from .traces import MUCH, SMALL, Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -325,7 +326,7 @@ async def contexts(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """A connection ends as it does on asyncio's own loop of this version."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

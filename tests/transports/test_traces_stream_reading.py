@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..conftest import Reports
+from .combinations import Combination
 from .recorders import PLACE, Boom
-from .traces import Scenarios, Stage, Variant, play_on_both
+from .traces import Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -412,7 +413,7 @@ async def contexts_after_a_pause(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """What a protocol is called with, and when, is what asyncio's own loop of this version calls it with, and when."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..conftest import Reports
-from .traces import SMALL, Scenarios, Stage, Variant, play_on_both
+from .combinations import Combination
+from .traces import SMALL, Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -191,7 +192,7 @@ async def to_a_transport_that_cannot(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """Files are sent as asyncio's own loop of this version sends them."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

@@ -11,8 +11,9 @@ import tempfile
 from typing import Any
 
 from ..conftest import Reports
+from .combinations import Combination
 from .recorders import PLACE
-from .traces import Peer, Scenarios, Stage, Variant, play_on_both
+from .traces import Peer, Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -363,7 +364,7 @@ async def contexts_after_a_pause_on_a_server(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """Connections are made and served as they are by asyncio's own loop of this version."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..conftest import Reports
+from .combinations import Combination
 from .recorders import Boom, StreamRecorder
-from .traces import MUCH, SMALL, Scenarios, Stage, Variant, play_on_both
+from .traces import MUCH, SMALL, Scenarios, Stage, play_on_both
 
 scenario = Scenarios()
 
@@ -460,7 +461,7 @@ async def lines_that_the_kernel_does_not_take(stage: Stage) -> None:
 
 
 @scenario.every
-def test_the_trace_is_that_of_asyncio(scenario: Any, variant: Variant, reports: Reports) -> None:
+def test_the_trace_is_that_of_asyncio(scenario: Any, combination: Combination, reports: Reports) -> None:
     """What writing does, raises and calls is what it does with asyncio's own loop of this version."""
-    traced, expected = play_on_both(scenario, variant, reports)
+    traced, expected = play_on_both(scenario, combination, reports)
     assert traced == expected

@@ -21,13 +21,14 @@ import struct
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from txasync import ReactorEventLoop, _reactors
 
 from ..conftest import POLLERS, REACTORS, Reports, Runner
+from .combinations import COMBINATIONS, Combination
 from .recorders import BufferedRecorder, DatagramRecorder, Recorder, StreamRecorder, Trace, describe
 
 Scenario = Callable[["Stage"], Coroutine[Any, Any, None]]
@@ -323,33 +324,17 @@ def _callback_in(context: dict[str, Any]) -> str | None:
     return None
 
 
-class Variant(NamedTuple):
-    """A way of running our loop."""
-
-    reactor: str
-    poller: str
-    mode: str
-
-
-VARIANTS = (
-    Variant("epoll", "nested", "asyncio-first"),
-    Variant("epoll", "nested", "reactor-first"),
-    Variant("poll", "per-descriptor", "asyncio-first"),
-    Variant("select", "nested", "asyncio-first"),
-)
-
-
 def play_with(run: Runner, scenario: Scenario) -> list[str]:
     """The trace of *scenario* on the loop, and in the mode, that *run* has."""
     return run(lambda: Stage(run.loop).play(scenario))
 
 
-def play_on_ours(scenario: Scenario, variant: Variant = VARIANTS[0]) -> list[str]:
+def play_on_ours(scenario: Scenario, combination: Combination = COMBINATIONS[0]) -> list[str]:
     """The trace of *scenario* on our loop."""
-    reactor: Any = REACTORS[variant.reactor]()
-    loop = ReactorEventLoop(reactor, poller_factory=POLLERS[variant.poller])
+    reactor: Any = REACTORS[combination.reactor]()
+    loop = ReactorEventLoop(reactor, poller_factory=POLLERS[combination.poller])
     try:
-        return Runner(variant.mode, reactor, loop)(lambda: Stage(loop).play(scenario))
+        return Runner(combination.mode, reactor, loop)(lambda: Stage(loop).play(scenario))
     finally:
         loop.close()
         _reactors.release_threads(reactor)
@@ -369,10 +354,10 @@ def play_on_stock(scenario: Scenario) -> list[str]:
 _play_on_stock_once = functools.cache(play_on_stock)
 
 
-def play_on_both(scenario: Scenario, variant: Variant, reports: Reports) -> tuple[list[str], list[str]]:
+def play_on_both(scenario: Scenario, combination: Combination, reports: Reports) -> tuple[list[str], list[str]]:
     """The traces of *scenario* on our loop and on asyncio's, which are to be the same."""
     expected = _play_on_stock_once(scenario)
-    traced = play_on_ours(scenario, variant)
+    traced = play_on_ours(scenario, combination)
     reports.asyncio.clear()  # they are part of the traces
     return traced, expected
 
@@ -392,8 +377,7 @@ class Scenarios:
         return self if sys.version_info >= version else lambda scenario: scenario
 
     def every(self, test: Callable[..., None]) -> Callable[..., None]:
-        """Decorate a test so that it gets each ``scenario`` on each ``variant`` of our loop."""
+        """Decorate a test so that it gets each ``scenario``."""
         names = [getattr(scenario, "__name__", "?") for scenario in self.all]
-        on_each_loop = pytest.mark.parametrize("variant", VARIANTS, ids=["-".join(variant) for variant in VARIANTS])
-        decorated: Callable[..., None] = pytest.mark.parametrize("scenario", self.all, ids=names)(on_each_loop(test))
+        decorated: Callable[..., None] = pytest.mark.parametrize("scenario", self.all, ids=names)(test)
         return decorated
