@@ -102,8 +102,8 @@ class PerDescriptorPoller(SetPoller):
         super().set_writer(fd, callback)
         self._show_anew(fd) if replaces else self._show(fd)
 
-    def _narrow(self, fd: int, interest: int) -> None:
-        super()._narrow(fd, interest)
+    def _narrow(self, fd: int, interest: int, before: int) -> None:
+        super()._narrow(fd, interest, before)
         self._show(fd)
 
     def _show_anew(self, fd: int) -> None:

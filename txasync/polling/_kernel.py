@@ -29,12 +29,14 @@ class KernelSet(abc.ABC):
         reads: The bits of an event that concern the reader of its descriptor.
         writes: The bits of an event that concern the writer. An error or a hang-up concerns both, as in the standard
             library's selectors.
+        data: The event of a descriptor that is readable, and nothing else.
         ready: Called with a number of seconds to wait at most (None: for ever), returns what is ready, as pairs of fd
             and event.
     """
 
     reads: int
     writes: int
+    data: int
     ready: Callable[[float | None], list[tuple[int, int]]]
 
     @abc.abstractmethod
@@ -67,6 +69,7 @@ class PollSet(KernelSet):
 
     reads = ~select.POLLOUT
     writes = ~select.POLLIN
+    data = select.POLLIN
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -103,6 +106,7 @@ if sys.platform == "linux":
 
         reads = ~select.EPOLLOUT
         writes = ~select.EPOLLIN
+        data = select.EPOLLIN
         _EVENTS = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
 
         def __init__(self) -> None:
@@ -138,6 +142,7 @@ if sys.platform != "linux" and sys.platform != "win32" and hasattr(select, "kque
 
         reads = READ
         writes = WRITE
+        data = READ
 
         def __init__(self) -> None:
             self._kqueue = select.kqueue()

@@ -40,22 +40,24 @@ class SetPoller(Poller):
     def remove_reader(self, fd: int, callback: Callback | None = None) -> bool:
         if fd not in self._readers or not (callback is None or self._readers[fd] is callback):
             return False
-        self._narrow(fd, self.interest(fd) & ~READ)
+        before = self.interest(fd)
+        self._narrow(fd, before & ~READ, before)
         return True
 
     def remove_writer(self, fd: int, callback: Callback | None = None) -> bool:
         if fd not in self._writers or not (callback is None or self._writers[fd] is callback):
             return False
-        self._narrow(fd, self.interest(fd) & ~WRITE)
+        before = self.interest(fd)
+        self._narrow(fd, before & ~WRITE, before)
         return True
 
     def interest(self, fd: int) -> int:
         return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
 
-    def _narrow(self, fd: int, interest: int) -> None:
-        """Keep no more than *interest* in *fd*, and nothing if its owner has closed it."""
+    def _narrow(self, fd: int, interest: int, before: int) -> None:
+        """Keep no more than *interest* in *fd*, of *before*, and nothing if its owner has closed it."""
         try:
-            self._set.watch(fd, interest, self.interest(fd))
+            self._set.watch(fd, interest, before)
         except OSError:
             interest = 0
         if not interest & READ:
@@ -74,16 +76,21 @@ class SetPoller(Poller):
         # A number that was removed since the batch was collected may belong to another file by now.
         removed = self._removed_in_batch
         readers = self._readers
-        writers = self._writers
-        reads = self._set.reads
-        writes = self._set.writes
+        data = self._set.data if call is None else None
         for fd, event in self._batch:
-            if event & reads and not (removed and fd in removed):
+            if removed and fd in removed:
+                continue
+            if event == data:  # most often
                 callback = readers.get(fd)
                 if callback is not None:
-                    callback() if call is None else call(callback)
-            if event & writes and not (removed and fd in removed):
-                callback = writers.get(fd)
+                    callback()
+            else:
+                self._tell(fd, event, call)
+
+    def _tell(self, fd: int, event: int, call: Callable[[Callback], object] | None) -> None:
+        for concerned, callbacks in ((self._set.reads, self._readers), (self._set.writes, self._writers)):
+            if event & concerned and fd not in self._removed_in_batch:
+                callback = callbacks.get(fd)
                 if callback is not None:
                     callback() if call is None else call(callback)
 
