@@ -51,13 +51,13 @@ class Sockets:
     ) -> StreamTransport:
         """A transport for the connected *sock*; *server* is told when it is made, and when it is lost."""
         set_nodelay(sock)
-        detached = None if server is None else _detaching(server)
+        attached, detached = (None, None) if server is None else _counting(server)
         transport = StreamTransport(
             self._services, sock, protocol, waiter, peername=peername, detached=detached, context=context
         )
         self._by_descriptor[sock.fileno()] = weakref.ref(transport)
-        if server is not None:
-            _attach(server, transport)
+        if attached is not None:
+            attached(transport)
         return transport
 
     def datagram(
@@ -133,7 +133,8 @@ class Sockets:
         context: contextvars.Context | None,
     ) -> Callable[[socket.socket, Any], None]:
         """What makes a transport of an accepted socket and its peer's address."""
-        detached = _detaching(server)
+        services = self._services
+        attached, detached = _counting(server)
 
         def accepted(connection: socket.socket, peername: Any) -> None:
             own_context = contextvars.copy_context() if context is None else context.copy()
@@ -141,14 +142,7 @@ class Sockets:
 
         def connect(connection: socket.socket, peername: Any, given: contextvars.Context | None) -> None:
             try:
-                transport = StreamTransport(
-                    self._services,
-                    connection,
-                    protocol_factory(),
-                    peername=peername,
-                    detached=detached,
-                    context=given,
-                )
+                transport = StreamTransport(services, connection, protocol_factory(), None, peername, detached, given)
             except BaseException as error:
                 connection.close()
                 if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -158,24 +152,19 @@ class Sockets:
                 )
                 return
             self._by_descriptor[connection.fileno()] = weakref.ref(transport)
-            _attach(server, transport)
+            attached(transport)
 
         return accepted
 
 
 if sys.version_info >= (3, 13):
 
-    def _attach(server: Any, transport: StreamTransport) -> None:
-        server._attach(transport)
-
-    def _detaching(server: Any) -> Callable[[Any], None]:
-        detach: Callable[[Any], None] = server._detach
-        return detach
+    def _counting(server: Any) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
+        """What is to be called with a transport of *server*'s when it is made, and when it is lost."""
+        return server._attach, server._detach
 
 else:
 
-    def _attach(server: Any, transport: StreamTransport) -> None:
-        server._attach()
-
-    def _detaching(server: Any) -> Callable[[Any], None]:
-        return lambda transport: server._detach()
+    def _counting(server: Any) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
+        """What is to be called with a transport of *server*'s when it is made, and when it is lost."""
+        return lambda transport: server._attach(), lambda transport: server._detach()

@@ -14,7 +14,8 @@ lost       ``connection_lost()`` was called, the socket
 =========  =============================================  ====================================================
 
 Readiness comes from the poller, not through a ``Handle``; so it is the transport that gives its callables the context
-that asyncio's handle would have: a copy of the one in which reading, or writing, was begun.
+that asyncio's handle would have: a copy of the one in which reading, or writing, was begun. A callable that runs
+another in a context is a method of the context's ``run``: that costs half of what a partial does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
 from ._services import LoopServices
 
-__all__ = ["UNKNOWN", "SocketTransport", "in_context", "logger"]
+__all__ = ["UNKNOWN", "SocketTransport", "logger"]
 
 logger = logging.getLogger("asyncio")
 
@@ -88,7 +89,6 @@ class SocketTransport(asyncio.Transport):
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
-        *,
         peername: Any = UNKNOWN,
         detached: Callable[[Any], None] | None = None,
         context: contextvars.Context | None = None,
@@ -116,7 +116,7 @@ class SocketTransport(asyncio.Transport):
         try:
             self._protocol.connection_made(self)
         finally:
-            if self.is_reading():
+            if not (self._closing or self._paused):
                 self._watch_reading(context)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
@@ -195,7 +195,7 @@ class SocketTransport(asyncio.Transport):
 
     def _watch_reading(self, context: contextvars.Context) -> None:
         self._context = context
-        self._reader = in_context(context, self._receiver())
+        self._reader = types.MethodType(context.run, self._receiver())
         try:
             self._services.poller.set_reader(self._fd, self._reader)
         except Exception as error:
@@ -254,7 +254,8 @@ class SocketTransport(asyncio.Transport):
             self._report(error, message)
 
     def _watch_writing(self) -> None:
-        self._writer = in_context(self._given_context or contextvars.copy_context(), self._send_buffered)
+        context = self._given_context or contextvars.copy_context()
+        self._writer = types.MethodType(context.run, self._send_buffered)
         self._services.poller.set_writer(self._fd, self._writer)
 
     def _unwatch_writing(self) -> None:
@@ -281,7 +282,8 @@ class SocketTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._unwatch_reading()
+        if self._reader is not None:
+            self._unwatch_reading()
         if not self._buffered:
             self._end(None)
 
@@ -312,7 +314,8 @@ class SocketTransport(asyncio.Transport):
 
     def _end(self, error: BaseException | None) -> None:
         self._ending = True
-        self._unwatch_writing()
+        if self._writer is not None:
+            self._unwatch_writing()
         self._services.call_soon(self._lose, error, context=self._given_context)
 
     def _lose_now(self) -> None:
@@ -337,11 +340,6 @@ class SocketTransport(asyncio.Transport):
             detached, self._detached = self._detached, None
             if detached is not None:
                 detached(self)
-
-
-def in_context(context: contextvars.Context, callback: Callable[[], None]) -> Callable[[], None]:
-    """*callback*, to run in *context*: a method of the context's ``run``, which costs half of what a partial does."""
-    return types.MethodType(context.run, callback)
 
 
 def _address(ask: Callable[[], Any]) -> Any:

@@ -50,7 +50,6 @@ class StreamTransport(SocketTransport):
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
-        *,
         peername: Any = UNKNOWN,
         detached: Callable[[Any], None] | None = None,
         context: contextvars.Context | None = None,
@@ -60,7 +59,7 @@ class StreamTransport(SocketTransport):
         self._eof_written = False
         self._sent_waiter: asyncio.Future[None] | None = None
         self._read_size = FIRST_READ_SIZE
-        super().__init__(services, sock, protocol, waiter, peername=peername, detached=detached, context=context)
+        super().__init__(services, sock, protocol, waiter, peername, detached, context)
 
     # Reading
 
@@ -290,10 +289,10 @@ class StreamTransport(SocketTransport):
     def _end(self, error: BaseException | None) -> None:
         self._clear_to_send = False
         super()._end(error)
+        if self._sent_waiter is not None:
+            self._services.call_soon(self._disappoint, self._sent_waiter, error)
 
-    def _lose(self, error: BaseException | None) -> None:
-        try:
-            super()._lose(error)
-        finally:
-            if self._sent_waiter is not None and not self._sent_waiter.done():
-                self._sent_waiter.set_exception(error or ConnectionError("Connection is closed by peer"))
+    @staticmethod
+    def _disappoint(waiter: asyncio.Future[None], error: BaseException | None) -> None:
+        if not waiter.done():
+            waiter.set_exception(error or ConnectionError("Connection is closed by peer"))
