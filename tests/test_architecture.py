@@ -24,7 +24,7 @@ FLOORS = [
     {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers"},
     {"_drive"},
     {"transports"},
-    {"_signals", "_ticker", "_alarm", "_reactors", "_rounds", "_timerfd"},
+    {"_signals", "_ticker", "_alarm", "_reactors", "_rounds", "_timerfd", "_handles"},
     {"_burst"},
     {"polling"},
     {"_private"},

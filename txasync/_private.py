@@ -41,6 +41,12 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_current_handle", "in debug mode, errors tell where the handle that runs was created"),
     PrivateName("asyncio.Handle", "_run", "what runs a callback, with asyncio's own report of what it raises"),
     PrivateName("asyncio.Handle", "_cancelled", "looked at for each callback: cancelled() takes a call"),
+    PrivateName("asyncio.Handle", "_context", "set by a subclass of ours, and read by asyncio's methods"),
+    PrivateName("asyncio.Handle", "_loop", "as above"),
+    PrivateName("asyncio.Handle", "_callback", "as above"),
+    PrivateName("asyncio.Handle", "_args", "as above"),
+    PrivateName("asyncio.Handle", "_repr", "as above"),
+    PrivateName("asyncio.format_helpers", "_format_callback_source", "how asyncio shows a callback that failed"),
     PrivateName("asyncio.TimerHandle", "_when", "looked at for each timer: when() takes a call"),
     PrivateName("asyncio.TimerHandle", "_scheduled", "whether a cancelled timer is counted as one in the heap"),
     PrivateName(

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from . import _reactors
 from ._alarm import alarm_for
 from ._drive import drive_of
+from ._handles import Handle
 from ._lifecycle import ReactorEvents
 from ._own_run import OwnRun
 from ._shutdown import shut_down
@@ -364,12 +365,13 @@ class ReactorEventLoop(TransportLoop):
         Source:
             asyncio, "Event Loop", "Scheduling callbacks".
         """
+        handle: asyncio.Handle
         if self._debug or self._closed:
             handle = super().call_soon(callback, *args, context=context)
             self._forget_own_frame(handle)
         else:
             # What asyncio's does when there is nothing to check, without four calls.
-            handle = asyncio.Handle(callback, args, self, context)
+            handle = Handle(callback, args, self, context)
             self._ready.append(handle)
         if self._ticker.asleep:
             self._ticker.wake()

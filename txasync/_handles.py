@@ -1,0 +1,67 @@
+"""A callback in the loop's queue: asyncio's Handle, at what it costs where nothing is to be debugged."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.format_helpers
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Handle"]
+
+format_helpers: Any = asyncio.format_helpers
+
+
+class Handle(asyncio.Handle):
+    """
+    A callback to run in the next round.
+
+    It holds what asyncio's does, without asking the loop whether it is in debug mode, and runs the callback without
+    unpacking arguments where there are none, or one, as of tasks.
+
+    Args:
+        callback: What to run.
+        args: Its arguments.
+        loop: The loop, which is not in debug mode.
+        context: The context to run it in. Default: a copy of the current one.
+    """
+
+    __slots__ = ()
+
+    _callback: Callable[..., object]
+    _args: tuple[Any, ...]
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+    def _run(self) -> None:
+        args = self._args
+        try:
+            if not args:
+                self._context.run(self._callback)
+            elif len(args) == 1:
+                self._context.run(self._callback, args[0])
+            else:
+                self._context.run(self._callback, *args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            what = format_helpers._format_callback_source(self._callback, self._args)
+            self._loop.call_exception_handler(
+                {"message": f"Exception in callback {what}", "exception": error, "handle": self}
+            )
+        # The traceback of an exception holds this frame.
+        del self, args
