@@ -1,16 +1,24 @@
 """
-A run in which the loop drives the reactor, rather than the reactor the loop.
+The loop waits, and the reactor is one of the descriptors that it waits for.
 
-A reactor that a loop begins to run itself need not do the waiting. Here the loop waits, in its own kernel set, and the
-reactor's epoll object is one more descriptor in that set: what is asyncio's comes straight from one ``epoll_wait``, and
-what is Twisted's takes a second one, as asyncio's does in a run of the reactor's own. It halves the cost of a message
-where each one is waited for (docs/benchmarks).
+A poll that finds something on each side costs two system calls and an iteration of the reactor, about as much as eight
+messages. Where the reactor is a stock ``EPollReactor``, its epoll object goes into the loop's own kernel set instead:
+what is asyncio's comes straight from one ``epoll_wait``, and what is Twisted's takes the second one. It halves the
+cost of a message where each one is waited for (docs/benchmarks). There are two ways to come there:
+
+- A run that the loop begins is driven from its beginning to its end (`Drive.run`).
+- In a run that somebody else began, the loop goes on waiting inside the reactor's call (`Drive.linger`) for as long as
+  the reactor has nothing to do. It returns to the reactor's main loop as soon as a descriptor of the reactor's is
+  ready, a ``DelayedCall`` is due, or a call from a thread waits.
 
 Only for a stock ``EPollReactor``: another might do more in its main loop than Twisted's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -23,6 +31,11 @@ __all__ = ["Drive", "drive_of"]
 
 _log = Logger()
 
+# To change places with the reactor and back costs as much as a few returns to it. After having been called back so
+# soon, keep to the reactor's way for a while.
+FEW_ROUNDS = 4
+CALLS_BEFORE_THE_NEXT_TRY = 16
+
 
 def drive_of(reactor: Any, poller: Poller, ticker: Ticker) -> Drive | None:
     """What drives *reactor* from *ticker*, if it is one that can be driven."""
@@ -33,7 +46,7 @@ def drive_of(reactor: Any, poller: Poller, ticker: Ticker) -> Drive | None:
 
 class Drive:
     """
-    Runs *reactor* from *ticker*.
+    Waits for the loop and for *reactor* at once.
 
     Args:
         reactor: A stock ``EPollReactor``.
@@ -46,25 +59,73 @@ class Drive:
         self._poller = poller
         self._ticker = ticker
         self._reactor_is_ready = False
+        self._calls_to_skip = 0
 
     def run(self) -> None:
         """What ``reactor.run(installSignalHandlers=False)`` does, until ``crash()`` or the end of its shutdown."""
         reactor = self._reactor
         reactor.startRunning(installSignalHandlers=False)
-        self._poller.host(reactor._poller.fileno(), self._note_reactor)
-        self._ticker.driven = True
-        try:
+        with self._changed_places():
             while reactor._started:
                 try:
                     self._iterate()
                 except Exception:
                     _log.failure("Main loop error")
+
+    def linger(self) -> None:
+        """
+        Called by the reactor, where the loop has nothing more to do: wait here until the reactor has.
+
+        That is for the reactor's main loop only. An ``iterate()`` is to return.
+        """
+        if self._calls_to_skip:
+            self._calls_to_skip -= 1
+            return
+        ticker = self._ticker
+        if not ticker.asleep or self._due_in() == 0 or not self._is_in_main_loop():
+            return
+        rounds = 0
+        with self._changed_places():
+            while ticker.started and not self._reactor_is_ready:
+                timeout_s = self._due_in()
+                if timeout_s == 0:
+                    break
+                ticker.drive(timeout_s)
+                rounds += 1
+        self._reactor_is_ready = False
+        if rounds < FEW_ROUNDS:
+            self._calls_to_skip = CALLS_BEFORE_THE_NEXT_TRY
+
+    @contextlib.contextmanager
+    def _changed_places(self) -> Iterator[None]:
+        reactor_fd = self._reactor._poller.fileno()
+        self._poller.host(reactor_fd, self._note_reactor)
+        self._ticker.hand_over()
+        try:
+            yield
         finally:
-            self._ticker.driven = False
-            self._poller.unhost(reactor._poller.fileno())
+            self._poller.unhost(reactor_fd)
+            self._ticker.take_back()
 
     def _note_reactor(self) -> None:
         self._reactor_is_ready = True
+
+    def _due_in(self) -> float | None:
+        """In how many seconds the reactor has something to do, apart from its descriptors; None for never."""
+        reactor = self._reactor
+        if reactor.threadCallQueue or reactor._justStopped or not (reactor.running and reactor._started):
+            return 0.0
+        # The reactor would find out by itself that it has no calls, for the price of half a message.
+        timeout_s: float | None = reactor.timeout() if reactor._newTimedCalls or reactor._pendingTimedCalls else None
+        return timeout_s
+
+    def _is_in_main_loop(self) -> bool:
+        """Whether the iteration of the reactor that calls us is one of its main loop's."""
+        frame = sys._getframe()
+        while frame is not None and frame.f_code is not EPollReactor.doPoll.__code__:
+            frame = frame.f_back  # type: ignore[assignment]
+        caller = None if frame is None else frame.f_back
+        return caller is not None and caller.f_code is EPollReactor.mainLoop.__code__
 
     def _iterate(self) -> None:
         reactor = self._reactor
@@ -72,13 +133,11 @@ class Drive:
         # The loop may have been stopped before it ran.
         drive(0.0)
         while reactor._started:
-            # The reactor would find out by itself that it has nothing to do, for the price of half a message.
-            timeout_s = reactor.timeout() if reactor._newTimedCalls or reactor._pendingTimedCalls else None
-            if timeout_s == 0 or reactor.threadCallQueue or reactor._justStopped:
+            timeout_s = self._due_in()
+            if timeout_s == 0:
                 reactor.runUntilCurrent()
-                timeout_s = 0.0
             if reactor._started:
-                drive(timeout_s if reactor.running else 0.0)
+                drive(timeout_s)
             if self._reactor_is_ready:
                 self._reactor_is_ready = False
                 reactor.doIteration(0)

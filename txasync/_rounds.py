@@ -145,6 +145,8 @@ class Rounds:
 
     def first_timer(self) -> float | None:
         """When the first timer is due, in seconds of the loop's time; None without one."""
+        if not self._timers:
+            return None
         self._forget_cancelled_timers()
         return self._timers[0]._when if self._timers else None
 

@@ -126,7 +126,8 @@ class Ticker:
         self.asleep = False
         if self._error is None:
             self._run_rounds()
-        self._tell_the_end()
+        if self._error is not None or self._is_stopping():
+            self._tell_the_end()
         if self.started:
             self._await_next()
 
@@ -134,7 +135,7 @@ class Ticker:
         if self._error is not None:
             error, self._error = self._error, None
             self._interrupted(error)
-        elif self._is_stopping():
+        else:
             self._stopped()
 
     def _run_rounds(self) -> None:
@@ -148,7 +149,7 @@ class Ticker:
                 elif hits:
                     polls.found_only(hits)
                     hits = 0
-                if self._is_stopping() or not (self._ready or 0 < hits < polls.size):
+                if not (self._ready or 0 < hits < polls.size) or self._is_stopping():
                     break
             if hits >= polls.size:
                 polls.was_full()
@@ -156,7 +157,8 @@ class Ticker:
             self._error = error
         finally:
             self.ticking = False
-            self._resume()
+            if self._suspended:
+                self._resume()
 
     def drive(self, longest_sleep_s: float | None) -> None:
         """
@@ -173,7 +175,19 @@ class Ticker:
             except BaseException as error:
                 self._error = error
             self.ticking = False
-        self._tell_the_end()
+        if self._error is not None or self._is_stopping():
+            self._tell_the_end()
+
+    def hand_over(self) -> None:
+        """From now on somebody calls `drive` all the time: nothing needs to be woken."""
+        self.driven = True
+        self.asleep = False
+
+    def take_back(self) -> None:
+        """Nobody calls `drive` any more."""
+        self.driven = False
+        if self.started:
+            self._await_next()
 
     def interrupt(self, error: BaseException) -> None:
         """Let the next tick run nothing and end with *error*; it is for the caller to wake the reactor."""
@@ -182,12 +196,12 @@ class Ticker:
     def _await_next(self) -> None:
         if self.driven:
             return
-        self.asleep = not self._ready and not self._is_stopping()
-        self._set_alarm(self._first_timer() if self.asleep else NOW)
+        self.asleep = not self._ready
+        when = self._first_timer() if self.asleep else NOW
+        if when != self._armed_for:
+            self._set_alarm(when)
 
     def _set_alarm(self, when: float | None) -> None:
-        if when == self._armed_for:
-            return
         self._armed_for = when
         if when is None:
             self._alarm.cancel()
@@ -200,6 +214,5 @@ class Ticker:
             self._poller.suspend()
 
     def _resume(self) -> None:
-        if self._suspended:
-            self._suspended = False
-            self._poller.resume()
+        self._suspended = False
+        self._poller.resume()

@@ -113,7 +113,8 @@ class ReactorEventLoop(TransportLoop):
         )
         self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
         self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
-        self._own_run = OwnRun(reactor, self._interrupts, drive_of(reactor, self._poller, self._ticker))
+        self._drive = drive_of(reactor, self._poller, self._ticker)
+        self._own_run = OwnRun(reactor, self._interrupts, self._drive)
         self._interruption: BaseException | None = None
         self._reactor_state = _ReactorState.USABLE
         self._closes_with_reactor = False
@@ -262,7 +263,13 @@ class ReactorEventLoop(TransportLoop):
     # What the reactor, and the ticker between it and us, tell
 
     def _reactor_comes_by(self) -> None:
-        self._ticker.tick()
+        try:
+            self._ticker.tick()
+            if self._drive is not None:
+                self._drive.linger()
+        except BaseException as error:
+            # Ctrl-C, where no callback ran. The reactor would take our descriptor for broken.
+            self._interrupt(error)
 
     def _alarm_rings(self) -> None:
         self._ticker.alarm_rang()
