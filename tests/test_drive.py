@@ -182,7 +182,11 @@ class TestInARunOfSomebodyElse:
     @pytest.mark.parametrize("side", ["twisted", "asyncio"])
     def test_an_iteration_by_hand_returns(self, run: Runner, side: str) -> None:
         """In a callback of either side; to wait there would be to wait for ever."""
-        schedule = {"twisted": lambda call: run.reactor.callLater(0.01, call), "asyncio": run.loop.call_soon}[side]
+        ways: dict[str, Callable[..., Any]] = {
+            "twisted": lambda call: run.reactor.callLater(0.01, call),
+            "asyncio": run.loop.call_soon,
+        }
+        schedule = ways[side]
 
         async def main() -> None:
             await ping(run.loop, 50)
