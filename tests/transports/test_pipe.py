@@ -26,6 +26,7 @@ from txasync.transports import _pipe, _stream
 from txasync.transports._pipe import ReadPipeTransport, WritePipeTransport, tells_of_its_reader
 
 from ..conftest import Reports, Runner
+from .conftest import RunIntoExit
 
 PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("PLACE", default="nowhere")
 
@@ -969,15 +970,11 @@ def test_resuming_or_writing_a_closed_file_ends_the_pipe(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("callback", OWN_CALLS)
-def test_system_exit_out_of_a_callback_ends_the_run(loop: ReactorEventLoop, callback: str) -> None:
+def test_system_exit_out_of_a_callback_ends_the_run(
+    loop: ReactorEventLoop, run_into_exit: RunIntoExit, callback: str
+) -> None:
     """As from any callback; the loop can go on afterwards, and so can the pipe."""
     protocol = Recorder()
-
-    def leave() -> None:
-        protocol.on.clear()
-        raise SystemExit(callback)
-
-    protocol.on[callback] = leave
 
     async def main() -> None:
         if "writing" in callback:
@@ -992,9 +989,7 @@ def test_system_exit_out_of_a_callback_ends_the_run(loop: ReactorEventLoop, call
             os.close(sink)
             await protocol.until_lost()
 
-    task = loop.create_task(main())
-    with pytest.raises(SystemExit, match=callback):
-        loop.run_until_complete(task)
+    task = run_into_exit(main(), protocol.on, callback)
     if "writing" in callback:
         protocol.transport.close()
     loop.run_until_complete(task)

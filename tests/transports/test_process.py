@@ -24,6 +24,7 @@ from txasync.transports._child_exits import ChildExits
 from txasync.transports._process import WAIT_ENDS_AT_EXIT, ProcessTransport
 
 from ..conftest import Reports, Runner
+from .conftest import RunIntoExit
 
 PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("PLACE", default="nowhere")
 
@@ -857,22 +858,15 @@ def test_a_transport_can_be_made_without_a_waiter(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("callback", CALLS)
-def test_system_exit_out_of_a_callback_ends_the_run(loop: ReactorEventLoop, callback: str) -> None:
+def test_system_exit_out_of_a_callback_ends_the_run(
+    loop: ReactorEventLoop, run_into_exit: RunIntoExit, callback: str
+) -> None:
     """As from any callback; the loop can go on afterwards, and the child ends as it should."""
     protocol = Recorder()
-
-    def leave() -> None:
-        protocol.on.clear()
-        raise SystemExit(callback)
-
-    protocol.on[callback] = leave
 
     async def main() -> None:
         await shell("echo x", protocol=protocol)
         await protocol.until_lost()
 
-    task = loop.create_task(main())
-    with pytest.raises(SystemExit, match=callback):
-        loop.run_until_complete(task)
-    loop.run_until_complete(task)
+    loop.run_until_complete(run_into_exit(main(), protocol.on, callback))
     protocol.transport.close()

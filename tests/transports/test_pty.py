@@ -20,6 +20,7 @@ from txasync import ReactorEventLoop
 from txasync.transports._pty import PtyTransport, spawn_pty
 
 from ..conftest import Runner
+from .conftest import RunIntoExit
 from .test_process import CALLS, Recorder, is_reaped, on_stock, pids, settled
 
 __all__ = ["pids"]
@@ -378,24 +379,17 @@ def test_what_a_callback_raises_is_reported(run: Runner, callback: str) -> None:
 
 
 @pytest.mark.parametrize("callback", CALLS)
-def test_system_exit_out_of_a_callback_ends_the_run(loop: ReactorEventLoop, callback: str) -> None:
+def test_system_exit_out_of_a_callback_ends_the_run(
+    loop: ReactorEventLoop, run_into_exit: RunIntoExit, callback: str
+) -> None:
     """As from any callback; the loop can go on afterwards."""
     protocol = Recorder()
-
-    def leave() -> None:
-        protocol.on.clear()
-        raise SystemExit(callback)
-
-    protocol.on[callback] = leave
 
     async def main() -> None:
         await shell("echo x", protocol=protocol)
         await protocol.until_lost()
 
-    task = loop.create_task(main())
-    with pytest.raises(SystemExit, match=callback):
-        loop.run_until_complete(task)
-    loop.run_until_complete(task)
+    loop.run_until_complete(run_into_exit(main(), protocol.on, callback))
 
 
 def test_other_errors_of_the_terminal_are_told(run: Runner) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._burst import Burst
 from ._bytes import BytesLike, as_bytes_like
+from ._reports import call_protocol
 from ._services import LoopServices
 from ._socket import SocketTransport
 
@@ -27,8 +28,6 @@ LARGEST_BURST = 64
 # empty ones would count for nothing.
 SENDS_EMPTY = sys.version_info >= (3, 13)
 HEADER_SIZE = 8 if SENDS_EMPTY else 0
-
-ERROR_RECEIVED_FAILED = "Exception in protocol.error_received()"
 
 
 class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
@@ -79,14 +78,14 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
                 burst.found_only(count)
                 return
             except OSError as error:
-                self._tell(ERROR_RECEIVED_FAILED, self._protocol.error_received, error)
+                call_protocol(self._services.call_exception_handler, self, "error_received", error)
             else:
                 try:
                     self._protocol.datagram_received(data, address)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:
-                    self._report(error, "Exception in protocol.datagram_received()")
+                    self._report(error, "protocol.datagram_received() failed")
             if self._closing or self._paused:
                 return
         burst.was_full()
@@ -147,7 +146,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             buffer.popleft()
             self._buffered -= len(chunk) + HEADER_SIZE
             if error is not None:
-                self._tell(ERROR_RECEIVED_FAILED, self._protocol.error_received, error)
+                call_protocol(self._services.call_exception_handler, self, "error_received", error)
         if self._ending:
             return
         self._resume_if_drained()  # which may send, or close

@@ -30,6 +30,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ._reports import call_protocol, report
 from ._services import LoopServices
 
 __all__ = ["Pipe", "PipeTransport", "logger"]
@@ -213,18 +214,10 @@ class PipeTransport(asyncio.BaseTransport):
             pipe.close()
 
     def _tell(self, callback: str, *args: object) -> None:
-        """Call a method of the protocol; what it raises is reported."""
-        try:
-            getattr(self._protocol, callback)(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._report(error, f"protocol.{callback}() failed")
+        call_protocol(self._services.call_exception_handler, self, callback, *args)
 
     def _report(self, error: BaseException, message: str) -> None:
-        self._services.call_exception_handler(
-            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
-        )
+        report(self._services.call_exception_handler, self, error, message)
 
 
 def _kind(fd: int) -> int:

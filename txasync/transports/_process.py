@@ -21,6 +21,7 @@ from typing import Any
 
 from ._child_exits import ChildExits
 from ._pipe import ReadPipeTransport, WritePipeTransport
+from ._reports import call_protocol
 from ._services import LoopServices
 
 __all__ = ["ProcessTransport", "start_process"]
@@ -295,20 +296,7 @@ class ProcessTransport(asyncio.SubprocessTransport):
             self._protocol = None
 
     def _tell(self, callback: str, *args: object) -> None:
-        """Call a method of the protocol; what it raises is reported."""
-        try:
-            getattr(self._protocol, callback)(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._services.call_exception_handler(
-                {
-                    "message": f"protocol.{callback}() failed",
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
+        call_protocol(self._services.call_exception_handler, self, callback, *args)
 
 
 class _PipeProtocol(asyncio.BaseProtocol):

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from io import FileIO
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
+from ._reports import call_protocol
+
 __all__ = ["PtyTransport", "spawn_pty"]
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.SubprocessProtocol)
@@ -362,20 +364,7 @@ class PtyTransport(asyncio.SubprocessTransport):
             self._protocol = None
 
     def _tell(self, callback: str, *args: object) -> None:
-        """Call a method of the protocol; what it raises is reported."""
-        try:
-            getattr(self._protocol, callback)(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._loop.call_exception_handler(
-                {
-                    "message": f"protocol.{callback}() failed",
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
+        call_protocol(self._loop.call_exception_handler, self, callback, *args)
 
 
 class _EndProtocol(asyncio.Protocol):

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
+from ._reports import call_protocol, report
 from ._services import LoopServices
 
 __all__ = ["UNKNOWN", "SocketTransport", "logger"]
@@ -238,20 +239,11 @@ class SocketTransport(asyncio.Transport):
 
     def _pause_if_full(self) -> None:
         if self._marks().must_pause(self._buffered):
-            self._tell("protocol.pause_writing() failed", self._protocol.pause_writing)
+            call_protocol(self._services.call_exception_handler, self, "pause_writing")
 
     def _resume_if_drained(self) -> None:
         if self._flow is not None and self._flow.must_resume(self._buffered):
-            self._tell("protocol.resume_writing() failed", self._protocol.resume_writing)
-
-    def _tell(self, message: str, callback: Callable[..., object], *args: object) -> None:
-        """Call a method of the protocol; what it raises is reported as *message*."""
-        try:
-            callback(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._report(error, message)
+            call_protocol(self._services.call_exception_handler, self, "resume_writing")
 
     def _watch_writing(self) -> None:
         context = self._given_context or contextvars.copy_context()
@@ -299,9 +291,7 @@ class SocketTransport(asyncio.Transport):
         self._force_close(error)
 
     def _report(self, error: BaseException, message: str) -> None:
-        self._services.call_exception_handler(
-            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
-        )
+        report(self._services.call_exception_handler, self, error, message)
 
     def _force_close(self, error: BaseException | None) -> None:
         """End at once. asyncio's TLS calls this, by this name, on the transport under it."""
