@@ -17,7 +17,7 @@ Only for a stock ``EPollReactor``: another might do more in its main loop than T
 from __future__ import annotations
 
 import contextlib
-import sys
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,9 +121,9 @@ class Drive:
 
     def _is_in_main_loop(self) -> bool:
         """Whether the iteration of the reactor that calls us is one of its main loop's."""
-        frame = sys._getframe()
+        frame = inspect.currentframe()
         while frame is not None and frame.f_code is not EPollReactor.doPoll.__code__:
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         caller = None if frame is None else frame.f_back
         return caller is not None and caller.f_code is EPollReactor.mainLoop.__code__
 

@@ -24,6 +24,7 @@ from txasync.transports._child_exits import ChildExits
 from txasync.transports._process import WAIT_ENDS_AT_EXIT, ProcessTransport
 
 from ..conftest import Reports, Runner
+from .combinations import COMBINATIONS
 from .conftest import RunIntoExit
 
 PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("PLACE", default="nowhere")
@@ -461,6 +462,7 @@ def is_writing_freely(pid: int) -> bool:
     return not children or "pipe_write" not in pathlib.Path(f"/proc/{children[0]}/wchan").read_text()
 
 
+@pytest.mark.parametrize("combination", COMBINATIONS[:1], ids="-".join, indirect=True)
 def test_a_thousand_children_are_told_of_each_and_leave_nothing(loop: ReactorEventLoop) -> None:
     """In parallel batches: none lost, no zombie, no descriptor."""
     pids: list[int] = []
@@ -476,8 +478,6 @@ def test_a_thousand_children_are_told_of_each_and_leave_nothing(loop: ReactorEve
         for batch in range(0, 1000, 100):
             await asyncio.gather(*map(one, range(batch, batch + 100)))
 
-    if type(loop.reactor).__name__ != "EPollReactor":
-        pytest.skip("one reactor is enough: the children take their time")
     loop.run_until_complete(main())
     assert len(pids) == 1000
     assert all(map(is_reaped, pids))

@@ -20,6 +20,7 @@ from txasync import ReactorEventLoop
 from txasync.transports._pty import PtyTransport, spawn_pty
 
 from ..conftest import Runner
+from .combinations import COMBINATIONS
 from .conftest import RunIntoExit
 from .test_process import CALLS, Recorder, is_reaped, on_stock, pids, settled
 
@@ -498,10 +499,9 @@ def test_the_example_types_what_it_is_given(launcher: list[str]) -> None:
     assert b"24 80\r\n" in done.stdout
 
 
+@pytest.mark.parametrize("combination", COMBINATIONS[:1], ids="-".join, indirect=True)
 def test_the_example_is_a_terminal_in_a_terminal(loop: ReactorEventLoop) -> None:
     """It passes on keys and the size of the window, and ends as the inner shell does."""
-    if type(loop.reactor).__name__ != "EPollReactor":
-        pytest.skip("the reactor is the example's, not this one")
     protocol = Recorder()
 
     async def main() -> None:
