@@ -195,6 +195,10 @@ class StreamTransport(SocketTransport):
             return False
         return bool(something)
 
+    def _may_send_at_once(self) -> bool:
+        """Whether there is nothing to look at before what is written is sent."""
+        return not (self._buffered or self._eof_written or self._closing or self._sent_waiter)
+
     def _keep(self, chunk: bytes | memoryview) -> None:
         """Put the rest of a write in the buffer, and see to it that it does not change any more."""
         if self._buffer is None:
@@ -222,6 +226,7 @@ class StreamTransport(SocketTransport):
                 buffer.appendleft(memoryview(chunk)[sent:])
                 break
             sent -= len(chunk)
+        self._clear_to_send = self._may_send_at_once()
         self._resume_if_drained()  # which may write, or close
         if not self._buffered and not self._ending:
             self._all_is_sent()
@@ -230,7 +235,7 @@ class StreamTransport(SocketTransport):
         self._unwatch_writing()
         # An empty deque still holds room for 64 entries, more than the rest of an idle transport.
         self._buffer = None
-        self._clear_to_send = not (self._eof_written or self._closing or self._sent_waiter)
+        self._clear_to_send = self._may_send_at_once()
         if self._sent_waiter is not None and not self._sent_waiter.done():
             self._sent_waiter.set_result(None)
         if self._closing:
@@ -280,7 +285,7 @@ class StreamTransport(SocketTransport):
             yield self._sock
         finally:
             self._sent_waiter = None
-            self._clear_to_send = not (self._buffered or self._eof_written or self._ending)
+            self._clear_to_send = self._may_send_at_once()
             if was_reading:
                 self.resume_reading()
 
