@@ -22,7 +22,7 @@ FLOORS = [
     {"loop"},
     {"_transport_loop"},
     {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers"},
-    {"_drive"},
+    {"_drive", "_connections"},
     {"transports"},
     {"_signals", "_ticker", "_alarm", "_reactors", "_rounds", "_timerfd", "_handles"},
     {"_burst"},

@@ -7,11 +7,11 @@ import asyncio.constants
 import contextlib
 import contextvars
 import socket
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ._connections import Connections
 from .transports import (
     UNKNOWN,
     DatagramTransport,
@@ -51,13 +51,22 @@ class Sockets:
     ) -> StreamTransport:
         """A transport for the connected *sock*; *server* is told when it is made, and when it is lost."""
         set_nodelay(sock)
-        attached, detached = (None, None) if server is None else _counting(server)
-        transport = StreamTransport(
-            self._services, sock, protocol, waiter, peername=peername, detached=detached, context=context
-        )
+        connections = None if server is None else Connections(server, self.all)
+        return self._connect(sock, protocol, waiter, peername, connections, context)
+
+    def _connect(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+        peername: Any,
+        connections: Connections | None,
+        context: contextvars.Context | None,
+    ) -> StreamTransport:
+        transport = StreamTransport(self._services, sock, protocol, waiter, peername, connections, context)
         self._by_descriptor[sock.fileno()] = weakref.ref(transport)
-        if attached is not None:
-            attached(transport)
+        if connections is not None:
+            connections.add()
         return transport
 
     def datagram(
@@ -133,8 +142,7 @@ class Sockets:
         context: contextvars.Context | None,
     ) -> Callable[[socket.socket, Any], None]:
         """What makes a transport of an accepted socket and its peer's address."""
-        services = self._services
-        attached, detached = _counting(server)
+        connections = Connections(server, self.all)
 
         def accepted(connection: socket.socket, peername: Any) -> None:
             own_context = contextvars.copy_context() if context is None else context.copy()
@@ -142,7 +150,7 @@ class Sockets:
 
         def connect(connection: socket.socket, peername: Any, given: contextvars.Context | None) -> None:
             try:
-                transport = StreamTransport(services, connection, protocol_factory(), None, peername, detached, given)
+                self._connect(connection, protocol_factory(), None, peername, connections, given)
             except BaseException as error:
                 connection.close()
                 if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -150,21 +158,5 @@ class Sockets:
                 self._services.call_exception_handler(
                     {"message": "Error on transport creation for incoming connection", "exception": error}
                 )
-                return
-            self._by_descriptor[connection.fileno()] = weakref.ref(transport)
-            attached(transport)
 
         return accepted
-
-
-if sys.version_info >= (3, 13):
-
-    def _counting(server: Any) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-        """What is to be called with a transport of *server*'s when it is made, and when it is lost."""
-        return server._attach, server._detach
-
-else:
-
-    def _counting(server: Any) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-        """What is to be called with a transport of *server*'s when it is made, and when it is lost."""
-        return lambda transport: server._attach(), lambda transport: server._detach()

@@ -420,6 +420,28 @@ def test_a_transport_that_outlives_its_loop_warns_and_closes_its_socket(reports:
     theirs.close()
 
 
+def test_a_forgotten_connection_keeps_no_server_waiting(run: Runner) -> None:
+    """A paused transport that nobody refers to is collected, with a warning, and counted no more."""
+
+    class Paused(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            made.set()
+
+    async def main() -> None:
+        server = await run.loop.create_server(Paused, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                await made.wait()
+                gc.collect()
+            server.close()
+            await server.wait_closed()
+
+    made = asyncio.Event()
+    run(main)
+
+
 def _forget(what: list[Any]) -> None:
     what.clear()
     gc.collect()

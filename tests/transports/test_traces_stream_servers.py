@@ -151,6 +151,34 @@ async def clients_closed(stage: Stage) -> None:
             await server.wait_closed()
 
 
+@scenario.since(3, 13)
+async def clients_of_one_server_closed(stage: Stage) -> None:
+    """Those of another server, those that had gone before, and those that come afterwards are left alone."""
+    stage.trace.by_actor = True
+    if sys.version_info >= (3, 13):
+        factories = [Factory(stage), Factory(stage)]
+        servers = [await stage.serve(factory) for factory in factories]
+        for _ in range(2):
+            stage.client_of(servers[0]).sock.close()
+            await stage.until(lambda: factories[0].made and factories[0].made[-1].state == "lost")
+        peers = [stage.client_of(server) for server in servers]
+        await stage.until(lambda: all(factory.made and factory.made[-1].state == "open" for factory in factories))
+        servers[0].close_clients()
+        await factories[0].made[-1].lost
+        peers[1].send(b"still here")
+        await stage.expect(peers[1], 10)
+        late = stage.client_of(servers[0])
+        late.send(b"too")
+        await stage.expect(late, 3)
+        servers[1].close()
+        waiting = stage.loop.create_task(servers[1].wait_closed())
+        await stage.quiet()
+        stage.note("waited", waiting.done())
+        servers[1].abort_clients()
+        await waiting
+        await factories[1].made[-1].lost
+
+
 @scenario
 async def served_by_a_socket_that_was_given(stage: Stage) -> None:
     """create_server(sock=...) serves there, and closes it."""

@@ -24,15 +24,15 @@ class SetPoller(Poller):
         self._removed_in_batch: set[int] = set()
 
     def set_reader(self, fd: int, callback: Callback) -> None:
-        before = self.interest(fd)
-        known = self._set.watch(fd, before | READ, before)
+        other = WRITE if fd in self._writers else 0
+        known = self._set.watch(fd, READ | other, READ | other if fd in self._readers else other)
         self._readers[fd] = callback
         if not known:
             self.remove_writer(fd)  # it was the closed file's
 
     def set_writer(self, fd: int, callback: Callback) -> None:
-        before = self.interest(fd)
-        known = self._set.watch(fd, before | WRITE, before)
+        other = READ if fd in self._readers else 0
+        known = self._set.watch(fd, WRITE | other, WRITE | other if fd in self._writers else other)
         self._writers[fd] = callback
         if not known:
             self.remove_reader(fd)  # it was the closed file's
@@ -40,15 +40,15 @@ class SetPoller(Poller):
     def remove_reader(self, fd: int, callback: Callback | None = None) -> bool:
         if fd not in self._readers or not (callback is None or self._readers[fd] is callback):
             return False
-        before = self.interest(fd)
-        self._narrow(fd, before & ~READ, before)
+        other = WRITE if fd in self._writers else 0
+        self._narrow(fd, other, READ | other)
         return True
 
     def remove_writer(self, fd: int, callback: Callback | None = None) -> bool:
         if fd not in self._writers or not (callback is None or self._writers[fd] is callback):
             return False
-        before = self.interest(fd)
-        self._narrow(fd, before & ~WRITE, before)
+        other = READ if fd in self._readers else 0
+        self._narrow(fd, other, WRITE | other)
         return True
 
     def interest(self, fd: int) -> int:

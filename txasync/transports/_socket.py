@@ -52,8 +52,11 @@ class SocketTransport(asyncio.Transport):
         protocol: The protocol.
         waiter: Given a result when ``connection_made()`` has been called.
         peername: The peer's address, if it is known already.
-        detached: Called with the transport when it is lost.
+        connections: Whoever counts it among others: ``discard()`` is called when it is lost.
         context: The context of every callback. Default: copies of the one that is current when a callback is scheduled.
+
+    Attributes:
+        connections: As given; None when the transport is lost.
     """
 
     __slots__ = (
@@ -61,7 +64,6 @@ class SocketTransport(asyncio.Transport):
         "_buffered",
         "_closing",
         "_context",
-        "_detached",
         "_dropped",
         "_ending",
         "_fd",
@@ -77,6 +79,7 @@ class SocketTransport(asyncio.Transport):
         "_sockname",
         "_view",
         "_writer",
+        "connections",
     )
 
     _protocol: Any
@@ -91,14 +94,14 @@ class SocketTransport(asyncio.Transport):
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
         peername: Any = UNKNOWN,
-        detached: Callable[[Any], None] | None = None,
+        connections: Any = None,
         context: contextvars.Context | None = None,
     ) -> None:
         self._open = True
         self._services = services
         self._sock = sock
         self._fd = sock.fileno()
-        self._detached = detached
+        self.connections = connections
         self._given_context = context
         self._reader = self._writer = None
         self._flow: WriteFlow | None = None
@@ -172,8 +175,8 @@ class SocketTransport(asyncio.Transport):
         if self._open:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._sock.close()
-            if self._detached is not None:
-                self._detached(self)
+            if self.connections is not None:
+                self.connections.discard()
 
     # Reading
 
@@ -327,9 +330,9 @@ class SocketTransport(asyncio.Transport):
             self._open = False
             self._sock.close()
             self._protocol = None
-            detached, self._detached = self._detached, None
-            if detached is not None:
-                detached(self)
+            connections, self.connections = self.connections, None
+            if connections is not None:
+                connections.discard()
 
 
 def _address(ask: Callable[[], Any]) -> Any:

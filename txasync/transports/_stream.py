@@ -51,7 +51,7 @@ class StreamTransport(SocketTransport):
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
         peername: Any = UNKNOWN,
-        detached: Callable[[Any], None] | None = None,
+        connections: Any = None,
         context: contextvars.Context | None = None,
     ) -> None:
         self._buffer: collections.deque[bytes | memoryview] | None = None
@@ -59,7 +59,7 @@ class StreamTransport(SocketTransport):
         self._eof_written = False
         self._sent_waiter: asyncio.Future[None] | None = None
         self._read_size = FIRST_READ_SIZE
-        super().__init__(services, sock, protocol, waiter, peername, detached, context)
+        super().__init__(services, sock, protocol, waiter, peername, connections, context)
 
     # Reading
 
