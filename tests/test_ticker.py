@@ -70,7 +70,6 @@ class Driven:
         self.ready: deque[Any] = deque()
         self.timer: float | None = None
         self.now = 100.0
-        self.stopping = False
         self.ends: list[object] = []
         self.rounds = 0
         self.sleeps: list[float | None] = []
@@ -84,7 +83,6 @@ class Driven:
             ready=self.ready,
             first_timer=lambda: self.timer,
             time=lambda: self.now,
-            is_stopping=lambda: self.stopping,
             stopped=self.stopped,
             interrupted=self.ends.append,
         )
@@ -103,7 +101,6 @@ class Driven:
 
     def stopped(self) -> None:
         self.ends.append("stopped")
-        self.stopping = False
         self.ticker.stop()
 
 
@@ -196,7 +193,7 @@ def test_stopping_ends_the_tick_after_its_round() -> None:
     driven = Driven()
 
     def stop() -> None:
-        driven.stopping = True
+        driven.ticker.stopping = True
         driven.ready.append(lambda: None)
 
     driven.ready.append(stop)
@@ -235,38 +232,64 @@ def test_an_interrupt_from_outside_runs_no_round() -> None:
     assert driven.rounds == 0
 
 
-def test_who_drives_runs_a_round_at_a_time_and_tells_how_long_it_may_sleep() -> None:
-    """Nothing is woken then: neither by an alarm, nor by what is added."""
+def test_who_drives_tells_before_each_round_when_it_is_whose_turn() -> None:
+    """Nothing is woken meanwhile: neither by an alarm, nor by what is added."""
     driven = Driven()
-    driven.ticker.driven = True
+    driven.ticker.hand_over()
     driven.ticker.start()
     driven.ring()
     assert driven.rounds == 0
     driven.ready.append(lambda: driven.ready.append(lambda: None))
-    driven.ticker.drive(7.0)
-    assert len(driven.ready) == 1
-    driven.ticker.drive(None)
+    assert driven.ticker.drive(iter([7.0, None, 0.0]).__next__) == 2
     assert driven.sleeps == [7.0, None]
+    assert not driven.ready
     assert not driven.ticker.asleep
     assert driven.alarm.set_to is None
+    driven.timer = 105.0
+    driven.ticker.take_back()
+    assert driven.ticker.asleep
+    assert driven.alarm.set_to == 5.0
+
+
+def test_a_round_is_run_between_two_turns_of_others() -> None:
+    """Although it is their turn already: else one who is never done would have all turns."""
+    driven = Driven()
+    driven.ticker.hand_over()
+    driven.ticker.start()
+    assert driven.ticker.drive(lambda: 0.0) == 1
+    assert driven.sleeps == [0.0]
+
+
+def test_a_run_that_was_stopped_before_it_began_does_not_wait() -> None:
+    """Its only round polls, whatever is ready."""
+    driven = Driven()
+    driven.ticker.hand_over()
+    driven.ticker.start()
+    driven.ticker.stopping = True
+    assert driven.ticker.drive(lambda: None) == 1
+    assert driven.sleeps == [0.0]
+    assert driven.ends == ["stopped"]
 
 
 def test_who_drives_hears_the_end_of_a_run() -> None:
     """That it was stopped, what left a round, and an interrupt from outside."""
     driven = Driven()
-    driven.ticker.driven = True
+    driven.ticker.hand_over()
     driven.ticker.start()
     error = SystemExit(3)
 
     def leave() -> None:
         raise error
 
+    def stop() -> None:
+        driven.ticker.stopping = True
+
     driven.ready.append(leave)
-    driven.ticker.drive(0.0)
+    assert driven.ticker.drive(lambda: None) == 0
     interrupt = KeyboardInterrupt()
     driven.ticker.interrupt(interrupt)
-    driven.ticker.drive(0.0)
-    driven.stopping = True
-    driven.ticker.drive(0.0)
+    assert driven.ticker.drive(lambda: None) == 0
+    driven.ready.append(stop)
+    assert driven.ticker.drive(lambda: None) == 1
     assert driven.ends == [error, interrupt, "stopped"]
     assert driven.rounds == 2

@@ -67,8 +67,9 @@ class Drive:
         reactor.startRunning(installSignalHandlers=False)
         with self._changed_places():
             while reactor._started:
+                self._ticker.drive(self._reactors_turn)
                 try:
-                    self._iterate()
+                    self._iterate_reactor()
                 except Exception:
                     _log.failure("Main loop error")
 
@@ -81,17 +82,10 @@ class Drive:
         if self._calls_to_skip:
             self._calls_to_skip -= 1
             return
-        ticker = self._ticker
-        if not ticker.asleep or self._due_in() == 0 or not self._is_in_main_loop():
+        if not self._ticker.asleep or self._reactors_turn() == 0 or not self._is_in_main_loop():
             return
-        rounds = 0
         with self._changed_places():
-            while ticker.started and not self._reactor_is_ready:
-                timeout_s = self._due_in()
-                if timeout_s == 0:
-                    break
-                ticker.drive(timeout_s)
-                rounds += 1
+            rounds = self._ticker.drive(self._reactors_turn)
         self._reactor_is_ready = False
         if rounds < FEW_ROUNDS:
             self._calls_to_skip = CALLS_BEFORE_THE_NEXT_TRY
@@ -110,14 +104,16 @@ class Drive:
     def _note_reactor(self) -> None:
         self._reactor_is_ready = True
 
-    def _due_in(self) -> float | None:
-        """In how many seconds the reactor has something to do, apart from its descriptors; None for never."""
+    def _reactors_turn(self) -> float | None:
+        """In how many seconds the reactor has something to do; 0 for now, None for never."""
         reactor = self._reactor
-        if reactor.threadCallQueue or reactor._justStopped or not (reactor.running and reactor._started):
+        if self._reactor_is_ready or reactor.threadCallQueue or reactor._justStopped or not reactor.running:
             return 0.0
         # The reactor would find out by itself that it has no calls, for the price of half a message.
-        timeout_s: float | None = reactor.timeout() if reactor._newTimedCalls or reactor._pendingTimedCalls else None
-        return timeout_s
+        if reactor._newTimedCalls or reactor._pendingTimedCalls:
+            timeout_s: float | None = reactor.timeout()
+            return timeout_s
+        return None
 
     def _is_in_main_loop(self) -> bool:
         """Whether the iteration of the reactor that calls us is one of its main loop's."""
@@ -127,17 +123,10 @@ class Drive:
         caller = None if frame is None else frame.f_back
         return caller is not None and caller.f_code is EPollReactor.mainLoop.__code__
 
-    def _iterate(self) -> None:
+    def _iterate_reactor(self) -> None:
         reactor = self._reactor
-        drive = self._ticker.drive
-        # The loop may have been stopped before it ran.
-        drive(0.0)
-        while reactor._started:
-            timeout_s = self._due_in()
-            if timeout_s == 0:
-                reactor.runUntilCurrent()
-            if reactor._started:
-                drive(timeout_s)
-            if self._reactor_is_ready:
-                self._reactor_is_ready = False
-                reactor.doIteration(0)
+        if reactor._started:
+            reactor.runUntilCurrent()
+        if self._reactor_is_ready:
+            self._reactor_is_ready = False
+            reactor.doIteration(0)

@@ -52,7 +52,6 @@ PRIVATE_NAMES = (
     PrivateName(
         "asyncio.base_events", "_format_handle", "how asyncio shows a slow callback: a task's step by its task"
     ),
-    PrivateName(_LOOP, "_stopping", "whether stop() was called"),
     PrivateName(_LOOP, "_write_to_self", "wakes the loop from other threads and signal handlers"),
     PrivateName(_LOOP, "_ssock", "kept alive until the loop is closed, whatever order the collector goes in"),
     PrivateName(_LOOP, "_csock", "as above"),
@@ -128,7 +127,6 @@ if TYPE_CHECKING:
         _debug: bool
         _closed: bool
         slow_callback_duration: float
-        _stopping: bool
         _ssock: socket.socket
         _csock: socket.socket
         _thread_id: int | None

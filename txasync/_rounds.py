@@ -46,6 +46,7 @@ class Rounds:
         self._ready = loop._ready
         self._timers: list[Any] = loop._scheduled
         self._poller = poller
+        self._collect = poller.collect
         self._turn_of_descriptors = asyncio.Handle(self._dispatch, (), loop, None)
         self._slow_was_told = False
         self.waiting = False
@@ -61,10 +62,18 @@ class Rounds:
             Whether descriptors were ready.
         """
         ready = self._ready
+        timers = self._timers
         self._fresh.clear()
-        may_wait = longest_sleep_s != 0 and not ready
-        found = self._wait(longest_sleep_s) if may_wait else self._poller.collect(0.0)
-        due = self._take_due_timers() if self._timers else None
+        if longest_sleep_s == 0 or ready:
+            found = self._collect(0.0)
+        else:
+            if timers:
+                longest_sleep_s = self._until_first_timer(longest_sleep_s)
+            # If it is left set by what a signal handler raises, that does no harm.
+            self.waiting = True
+            found = self._collect(longest_sleep_s)
+            self.waiting = False
+        due = self._take_due_timers() if timers else None
         if found:
             if not ready and not due:
                 self._dispatch()
@@ -150,27 +159,27 @@ class Rounds:
         self._forget_cancelled_timers()
         return self._timers[0]._when if self._timers else None
 
-    def _wait(self, longest_s: float | None) -> bool:
+    def _until_first_timer(self, longest_s: float | None) -> float | None:
+        """How many seconds to wait: *longest_s* at most, or to the first timer."""
         first = self.first_timer()
-        if first is not None:
-            delay_s = min(max(0.0, first - self._loop.time()), LONGEST_SLEEP_S)
-            longest_s = delay_s if longest_s is None else min(delay_s, longest_s)
-        self.waiting = True
-        try:
-            return self._poller.collect(longest_s)
-        finally:
-            self.waiting = False
+        if first is None:
+            return longest_s
+        delay_s = min(max(0.0, first - self._loop.time()), LONGEST_SLEEP_S)
+        return delay_s if longest_s is None else min(delay_s, longest_s)
 
-    def _take_due_timers(self) -> list[Any]:
+    def _take_due_timers(self) -> list[Any] | None:
         self._forget_cancelled_timers()
         timers = self._timers
+        if not timers:
+            return None
+        until = self._loop.time() + self._loop._clock_resolution
+        if timers[0]._when >= until:
+            return None
         due: list[Any] = []
-        if timers:
-            until = self._loop.time() + self._loop._clock_resolution
-            while timers and timers[0]._when < until:
-                timer = heapq.heappop(timers)
-                timer._scheduled = False
-                due.append(timer)
+        while timers and timers[0]._when < until:
+            timer = heapq.heappop(timers)
+            timer._scheduled = False
+            due.append(timer)
         return due
 
     def _forget_cancelled_timers(self) -> None:

@@ -52,15 +52,15 @@ class Ticker:
         ready: The loop's queue: true while callbacks are ready.
         first_timer: When the first timer is due, in seconds of the loop's time; None without one.
         time: The loop's time, in seconds.
-        is_stopping: Whether the run is to end after this round.
-        stopped: Called after the tick in which *is_stopping* became true.
+        stopped: Called after the tick in which `stopping` was set.
         interrupted: Called with what came out of a round, a SystemExit or a KeyboardInterrupt, or into `interrupt`.
 
     Attributes:
         asleep: Whether `wake` must be called when a callback or a timer is added.
         ticking: Whether a tick is on the stack.
         started: Whether the loop runs.
-        driven: Whether there is somebody who calls `drive` all the time, so that nothing needs to be woken.
+        stopping: To be set when the run is to end after this round, or the next if none is on the stack.
+        driven: Whether there is somebody who calls `drive` again and again, so that nothing needs to be woken.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class Ticker:
         ready: Sized,
         first_timer: Callable[[], float | None],
         time: Callable[[], float],
-        is_stopping: Callable[[], bool],
         stopped: Callable[[], None],
         interrupted: Callable[[BaseException], None],
     ) -> None:
@@ -82,7 +81,6 @@ class Ticker:
         self._ready = ready
         self._first_timer = first_timer
         self._time = time
-        self._is_stopping = is_stopping
         self._stopped = stopped
         self._interrupted = interrupted
         # A reactor's iteration costs several polls: where one poll after the other finds something, it is not iterated
@@ -94,6 +92,7 @@ class Ticker:
         self.asleep = False
         self.ticking = False
         self.started = False
+        self.stopping = False
         self.driven = False
 
     def start(self) -> None:
@@ -126,8 +125,7 @@ class Ticker:
         self.asleep = False
         if self._error is None:
             self._run_rounds()
-        if self._error is not None or self._is_stopping():
-            self._tell_the_end()
+        self._tell_the_end()
         if self.started:
             self._await_next()
 
@@ -135,7 +133,8 @@ class Ticker:
         if self._error is not None:
             error, self._error = self._error, None
             self._interrupted(error)
-        else:
+        elif self.stopping:
+            self.stopping = False
             self._stopped()
 
     def _run_rounds(self) -> None:
@@ -149,7 +148,7 @@ class Ticker:
                 elif hits:
                     polls.found_only(hits)
                     hits = 0
-                if not (self._ready or 0 < hits < polls.size) or self._is_stopping():
+                if not (self._ready or 0 < hits < polls.size) or self.stopping:
                     break
             if hits >= polls.size:
                 polls.was_full()
@@ -160,26 +159,41 @@ class Ticker:
             if self._suspended:
                 self._resume()
 
-    def drive(self, longest_sleep_s: float | None) -> None:
+    def drive(self, longest_sleep_s: Callable[[], float | None]) -> int:
         """
-        Run one round, when there is something for it to run.
+        Run rounds, one at least, and wait for something to run, until the loop's run is to end, or somebody else's turn
+        has come.
 
         Args:
-            longest_sleep_s: How many seconds to wait for that, at most; None for ever. Of `start`, and of what ends a
-                run, nobody wakes it: then this must be 0.
+            longest_sleep_s: Asked before each round: in how many seconds that turn comes; 0 if it has come, None for
+                never.
+
+        Returns:
+            How many rounds there were.
         """
+        rounds = 0
         if self._error is None:
+            run_round = self._run_round
             self.ticking = True
             try:
-                self._run_round(longest_sleep_s)
+                # Nobody wakes up a loop that was stopped before its run.
+                timeout_s = 0.0 if self.stopping else longest_sleep_s()
+                while True:
+                    run_round(timeout_s)
+                    rounds += 1
+                    if self.stopping:
+                        break
+                    timeout_s = longest_sleep_s()
+                    if timeout_s == 0:
+                        break
             except BaseException as error:
                 self._error = error
             self.ticking = False
-        if self._error is not None or self._is_stopping():
-            self._tell_the_end()
+        self._tell_the_end()
+        return rounds
 
     def hand_over(self) -> None:
-        """From now on somebody calls `drive` all the time: nothing needs to be woken."""
+        """From now on somebody calls `drive` again and again: nothing needs to be woken."""
         self.driven = True
         self.asleep = False
 

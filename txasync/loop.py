@@ -107,7 +107,6 @@ class ReactorEventLoop(TransportLoop):
             ready=self._ready,
             first_timer=self._rounds.first_timer,
             time=lambda: self.time(),
-            is_stopping=lambda: self._stopping,
             stopped=self._end_run,
             interrupted=self._end_run_with,
         )
@@ -153,9 +152,9 @@ class ReactorEventLoop(TransportLoop):
     def _leave(self) -> None:
         """Be the running loop no more, and put back what was there before."""
         self._ticker.stop()
+        self._ticker.stopping = False
         running_loop, hooks = self._outside
         self._outside = (None, (None, None))
-        self._stopping = False
         self._thread_id = None
         asyncio.events._set_running_loop(running_loop)
         sys.set_asyncgen_hooks(*hooks)
@@ -230,7 +229,7 @@ class ReactorEventLoop(TransportLoop):
         Source:
             asyncio, "Event Loop", "Running and stopping the loop".
         """
-        super().stop()
+        self._ticker.stopping = True
         if self._ticker.started and (self._rounds.waiting or not self._ticker.ticking):
             self._write_to_self()
 
@@ -317,12 +316,11 @@ class ReactorEventLoop(TransportLoop):
     def _end_run(self) -> None:
         """`stop` was called, and its round is over."""
         if self._reactor_is_ending():
-            self._stopping = False  # that will be the end of the run, too, when all triggers have been called
-        elif self._own_run.active:
+            return  # that will be the end of the run, too, when all triggers have been called
+        if self._own_run.active:
             self._ticker.stop()
             self._own_run.end()
         else:
-            self._stopping = False
             self.reactor.stop()
 
     def _reactor_is_ending(self) -> bool:
