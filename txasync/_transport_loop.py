@@ -58,6 +58,7 @@ class TransportLoop(SelectorEventLoop):
             call_exception_handler=self.call_exception_handler,
             get_debug=self.get_debug,
             is_closed=self.is_closed,
+            ready=self._ready,
         )
         self._sockets = Sockets(self._services)
         self._child_exits = ChildExits(self._services)

@@ -429,12 +429,15 @@ def test_a_forgotten_connection_keeps_no_server_waiting(run: Runner) -> None:
             transport.pause_reading()
             made.set()
 
+    async def collected() -> None:
+        await made.wait()
+        gc.collect()
+
     async def main() -> None:
         server = await run.loop.create_server(Paused, "127.0.0.1", 0)
         with socket.create_connection(server.sockets[0].getsockname()):
             with pytest.warns(ResourceWarning, match="unclosed transport"):
-                await made.wait()
-                gc.collect()
+                await collected()
             server.close()
             await server.wait_closed()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from ..polling import Poller
@@ -26,6 +26,7 @@ class LoopServices:
         call_exception_handler: As the loop's.
         get_debug: As the loop's.
         is_closed: As the loop's.
+        ready: The loop's queue: true while a callback waits for its turn.
     """
 
     poller: Poller
@@ -36,3 +37,4 @@ class LoopServices:
     call_exception_handler: Callable[[dict[str, Any]], None]
     get_debug: Callable[[], bool]
     is_closed: Callable[[], bool]
+    ready: Sized

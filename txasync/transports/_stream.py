@@ -24,6 +24,13 @@ __all__ = ["FIRST_READ_SIZE", "LARGEST_READ_SIZE", "StreamTransport"]
 FIRST_READ_SIZE = 64 * 1024
 LARGEST_READ_SIZE = 256 * 1024
 
+# glibc maps, and unmaps, memory for each block of this size, until one has been freed whole: what is received is mostly
+# less, and freed in part. It makes a message of 64 KiB four times as dear.
+bytes(LARGEST_READ_SIZE)
+
+# After a full read there is more, most likely. So many are made before other descriptors have their turn.
+READS_IN_A_ROW = 16
+
 IOV_MAX = max(16, os.sysconf("SC_IOV_MAX"))
 
 
@@ -72,54 +79,76 @@ class StreamTransport(SocketTransport):
         return self._receive_into_buffer if isinstance(self._protocol, asyncio.BufferedProtocol) else self._receive
 
     def _receive(self) -> None:
-        try:
-            data = self._sock.recv(self._read_size)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._fail(error, "Fatal read error on socket transport")
-            return
-        if not data:
-            self._receive_eof()
-            return
-        if len(data) == self._read_size:
-            self._read_size = LARGEST_READ_SIZE
-        try:
-            self._protocol.data_received(data)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fail(error, "Fatal error: protocol.data_received() call failed.")
+        reader = self._reader
+        reads_left = READS_IN_A_ROW
+        while True:
+            try:
+                data = self._sock.recv(self._read_size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._fail(error, "Fatal read error on socket transport")
+                return
+            if not data:
+                self._receive_eof()
+                return
+            is_full = len(data) == self._read_size
+            if is_full:
+                self._read_size = LARGEST_READ_SIZE
+            try:
+                self._protocol.data_received(data)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fail(error, "Fatal error: protocol.data_received() call failed.")
+                return
+            reads_left -= 1
+            if not (is_full and reads_left and self._may_read_on(reader)):
+                return
+
+    def _may_read_on(self, reader: Callable[[], None] | None) -> bool:
+        """Whether the next read would be *reader*'s, and is nobody else's turn, as far as the loop knows."""
+        return self._reader is reader and not self._services.ready
 
     def _receive_into_buffer(self) -> None:
+        reader = self._reader
         protocol = self._protocol
-        try:
-            buffer = protocol.get_buffer(-1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fail(error, "Fatal error: protocol.get_buffer() call failed.")
-            return
-        try:
-            received = self._sock.recv_into(buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # also that of a buffer that cannot be written to
-            self._fail(error, "Fatal read error on socket transport")
-            return
-        if not received:
-            self._receive_eof()
-            return
-        try:
-            protocol.buffer_updated(received)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+        reads_left = READS_IN_A_ROW
+        while True:
+            try:
+                buffer = protocol.get_buffer(-1)
+                size = len(buffer)
+                if not size:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fail(error, "Fatal error: protocol.get_buffer() call failed.")
+                return
+            try:
+                received = self._sock.recv_into(buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # also that of a buffer that cannot be written to
+                self._fail(error, "Fatal read error on socket transport")
+                return
+            if not received:
+                self._receive_eof()
+                return
+            try:
+                protocol.buffer_updated(received)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+                return
+            reads_left -= 1
+            # A protocol may well ask for just what it needs next: where that is little, another read, which would most
+            # likely be in vain, is dearer than another poll.
+            if not (received == size >= FIRST_READ_SIZE and reads_left and self._may_read_on(reader)):
+                return
 
     def _receive_eof(self) -> None:
         if self._services.get_debug():
