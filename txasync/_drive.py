@@ -107,7 +107,8 @@ class Drive:
     def _reactors_turn(self) -> float | None:
         """In how many seconds the reactor has something to do; 0 for now, None for never."""
         reactor = self._reactor
-        if self._reactor_is_ready or reactor.threadCallQueue or reactor._justStopped or not reactor.running:
+        # Calls from threads wake the reactor up, which makes it ready.
+        if self._reactor_is_ready or reactor._justStopped or not reactor.running:
             return 0.0
         # The reactor would find out by itself that it has no calls, for the price of half a message.
         if reactor._newTimedCalls or reactor._pendingTimedCalls:

@@ -63,7 +63,8 @@ class Rounds:
         """
         ready = self._ready
         timers = self._timers
-        self._fresh.clear()
+        if self._fresh:
+            self._fresh.clear()
         if longest_sleep_s == 0 or ready:
             found = self._collect(0.0)
         else:

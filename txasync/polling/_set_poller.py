@@ -70,7 +70,7 @@ class SetPoller(Poller):
     def collect(self, timeout_s: float | None = 0.0) -> bool:
         self._removed_in_batch.clear()
         self._batch = batch = self._ask(timeout_s)
-        return bool(batch)
+        return len(batch) > 0
 
     def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
         # A number that was removed since the batch was collected may belong to another file by now.
@@ -81,9 +81,8 @@ class SetPoller(Poller):
             if removed and fd in removed:
                 continue
             if event == data:  # most often
-                callback = readers.get(fd)
-                if callback is not None:
-                    callback()
+                if fd in readers:
+                    readers[fd]()
             else:
                 self._tell(fd, event, call)
 

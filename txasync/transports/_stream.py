@@ -78,77 +78,71 @@ class StreamTransport(SocketTransport):
     def _receiver(self) -> Callable[[], None]:
         return self._receive_into_buffer if isinstance(self._protocol, asyncio.BufferedProtocol) else self._receive
 
-    def _receive(self) -> None:
-        reader = self._reader
-        reads_left = READS_IN_A_ROW
-        while True:
-            try:
-                data = self._sock.recv(self._read_size)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                self._fail(error, "Fatal read error on socket transport")
-                return
-            if not data:
-                self._receive_eof()
-                return
-            is_full = len(data) == self._read_size
-            if is_full:
-                self._read_size = LARGEST_READ_SIZE
-            try:
-                self._protocol.data_received(data)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fail(error, "Fatal error: protocol.data_received() call failed.")
-                return
-            reads_left -= 1
-            if not (is_full and reads_left and self._may_read_on(reader)):
-                return
+    def _receive(self, reads: int = 1) -> None:
+        try:
+            data = self._sock.recv(self._read_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(error, "Fatal read error on socket transport")
+            return
+        if not data:
+            self._receive_eof()
+            return
+        reader = None
+        if len(data) == self._read_size:
+            self._read_size = LARGEST_READ_SIZE
+            reader = self._reader
+        try:
+            self._protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fail(error, "Fatal error: protocol.data_received() call failed.")
+            return
+        if reader is not None and self._may_read_on(reader, reads):
+            self._receive(reads + 1)
 
-    def _may_read_on(self, reader: Callable[[], None] | None) -> bool:
-        """Whether the next read would be *reader*'s, and is nobody else's turn, as far as the loop knows."""
-        return self._reader is reader and not self._services.ready
-
-    def _receive_into_buffer(self) -> None:
+    def _receive_into_buffer(self, reads: int = 1) -> None:
         reader = self._reader
         protocol = self._protocol
-        reads_left = READS_IN_A_ROW
-        while True:
-            try:
-                buffer = protocol.get_buffer(-1)
-                size = len(buffer)
-                if not size:
-                    raise RuntimeError("get_buffer() returned an empty buffer")
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fail(error, "Fatal error: protocol.get_buffer() call failed.")
-                return
-            try:
-                received = self._sock.recv_into(buffer)
-            except (BlockingIOError, InterruptedError):
-                return
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # also that of a buffer that cannot be written to
-                self._fail(error, "Fatal read error on socket transport")
-                return
-            if not received:
-                self._receive_eof()
-                return
-            try:
-                protocol.buffer_updated(received)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._fail(error, "Fatal error: protocol.buffer_updated() call failed.")
-                return
-            reads_left -= 1
-            # A protocol may well ask for just what it needs next: where that is little, another read, which would most
-            # likely be in vain, is dearer than another poll.
-            if not (received == size >= FIRST_READ_SIZE and reads_left and self._may_read_on(reader)):
-                return
+        try:
+            buffer = protocol.get_buffer(-1)
+            size = len(buffer)
+            if not size:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fail(error, "Fatal error: protocol.get_buffer() call failed.")
+            return
+        try:
+            received = self._sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # also that of a buffer that cannot be written to
+            self._fail(error, "Fatal read error on socket transport")
+            return
+        if not received:
+            self._receive_eof()
+            return
+        try:
+            protocol.buffer_updated(received)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+            return
+        # A protocol may well ask for just what it needs next: where that is little, another read, which would most
+        # likely be in vain, is dearer than another poll.
+        if received == size >= FIRST_READ_SIZE and self._may_read_on(reader, reads):
+            self._receive_into_buffer(reads + 1)
+
+    def _may_read_on(self, reader: Callable[[], None] | None, reads: int) -> bool:
+        """Whether the next read would still be *reader*'s, and is nobody else's turn, as far as the loop knows."""
+        return reads < READS_IN_A_ROW and self._reader is reader and not self._services.ready
 
     def _receive_eof(self) -> None:
         if self._services.get_debug():
