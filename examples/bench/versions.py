@@ -14,7 +14,7 @@ def versions() -> dict[str, str | None]:
     """The versions of everything that the figures depend on; None for what is not installed."""
     return {
         "python": sys.version,
-        # An interpreter built without profile-guided optimization is slower by a fifth, which no C extension shares.
+        # Without profile-guided optimization an interpreter is slower by a fifth to a half, which C extensions are not.
         "python configured with": sysconfig.get_config_var("CONFIG_ARGS"),
         **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop")},
         "openssl": ssl.OPENSSL_VERSION,
