@@ -31,9 +31,10 @@ settings.register_profile("fixed", max_examples=50, deadline=None, derandomize=T
 settings.register_profile("search", max_examples=2000, deadline=None)
 settings.load_profile("fixed")
 
-# What a shell starts in the background ignores Ctrl-C, and so would all children of the tests.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell starts in the background ignores these, and so would all children of the tests.
+for ignored, default in (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, default)
 
 POLLERS: dict[str, PollerFactory] = {"nested": NestedPoller, "per-descriptor": PerDescriptorPoller}
 MODES = ("asyncio-first", "reactor-first")
