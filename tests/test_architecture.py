@@ -22,11 +22,12 @@ FLOORS = [
     {"loop"},
     {"_transport_loop"},
     {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers"},
+    {"_tls_streams"},
     {"_drive", "_connections"},
     {"transports"},
     {"_signals", "_ticker", "_alarm", "_reactors", "_rounds", "_timerfd", "_handles"},
     {"_burst"},
-    {"polling"},
+    {"polling", "tls"},
     {"_private"},
 ]
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,7 +63,33 @@ def instance_of(path: str) -> Any:
         return _disposable_reactor()
     if path == "twisted.internet.asyncioreactor.AsyncioSelectorReactor":
         return _disposable_asyncio_reactor()
+    if path == "ssl.SSLObject":
+        import ssl
+
+        return ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    if path == "OpenSSL.SSL.Connection":
+        from OpenSSL import SSL
+
+        return SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+    if path == "twisted.internet._sslverify.ClientTLSOptions":
+        from twisted.internet.ssl import optionsForClientTLS
+
+        return optionsForClientTLS("localhost")
+    if path == "asyncio.StreamReader":
+        return _on_a_loop(lambda asyncio: asyncio.StreamReader())
+    if path == "asyncio.StreamReaderProtocol":
+        return _on_a_loop(lambda asyncio: asyncio.StreamReaderProtocol(asyncio.StreamReader()))
     raise LookupError(path)
+
+
+def _on_a_loop(make: Callable[[Any], Any]) -> Any:
+    """What *make* returns, in a running loop."""
+    import asyncio
+
+    async def main() -> Any:
+        return make(asyncio)
+
+    return asyncio.run(main())
 
 
 class _Debugging:
@@ -125,6 +152,10 @@ def private_names_in_use() -> dict[str, set[str]]:
                 name = node.attr
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
                 name = node.value if path.name != "_private.py" else None
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                for part in *(node.module or "").split("."), *(alias.name for alias in node.names):
+                    if part.startswith("_") and not part.startswith("__"):
+                        used.setdefault(part, set()).add(path.name)
             if name and name.startswith("_") and not name.startswith("__") and (name not in ours or name in listed):
                 used.setdefault(name, set()).add(path.name)
     return used

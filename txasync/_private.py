@@ -55,9 +55,6 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_write_to_self", "wakes the loop from other threads and signal handlers"),
     PrivateName(_LOOP, "_ssock", "kept alive until the loop is closed, whatever order the collector goes in"),
     PrivateName(_LOOP, "_csock", "as above"),
-    PrivateName(
-        _LOOP, "_transports", "the transports of asyncio's own that are still open when the reactor shuts down"
-    ),
     PrivateName(_LOOP, "_thread_id", _RUN),
     PrivateName(_LOOP, "_check_closed", _RUN),
     PrivateName(_LOOP, "_check_running", _RUN),
@@ -85,7 +82,17 @@ PRIVATE_NAMES = (
     PrivateName(
         "asyncio.base_subprocess.BaseSubprocessTransport", "_process_exited", "when wait() returns, per version"
     ),
-    PrivateName(_LOOP, "_make_ssl_transport", _MADE),
+    PrivateName(_LOOP, "_make_ssl_transport", "overridden to make our own"),
+    PrivateName("ssl.SSLContext", "_wrap_socket", "TLS on the socket itself, without the copies of a memory BIO"),
+    PrivateName("ssl.SSLObject", "_sslobj", "set for one that stands on a socket; and its methods cost a call less"),
+    PrivateName("ssl", "_txt2obj", "OpenSSL's names of what a certificate has, for the dictionary of getpeercert()"),
+    PrivateName("OpenSSL.SSL", "_lib", "why OpenSSL refused a certificate: pyOpenSSL does not tell"),
+    PrivateName("OpenSSL.SSL", "_ffi", "as above"),
+    PrivateName("OpenSSL.SSL.Connection", "_ssl", "as above"),
+    PrivateName("twisted.internet", "_sslverify", "for ClientTLSOptions, which optionsForClientTLS() returns"),
+    PrivateName("twisted.internet._sslverify.ClientTLSOptions", "_hostname", "the host that it is to check"),
+    PrivateName("asyncio.StreamReaderProtocol", "_stream_reader", "what was read before start_tls() moves over"),
+    PrivateName("asyncio.StreamReader", "_buffer", "as above"),
     PrivateName(_LOOP, "_make_read_pipe_transport", _MADE),
     PrivateName(_LOOP, "_make_write_pipe_transport", _MADE),
     PrivateName(_LOOP, "_make_subprocess_transport", _MADE),
@@ -112,7 +119,6 @@ PRIVATE_NAMES = (
 if TYPE_CHECKING:
     import concurrent.futures
     import socket
-    import weakref
     from collections import deque
     from collections.abc import AsyncGenerator
 
@@ -130,7 +136,6 @@ if TYPE_CHECKING:
         _ssock: socket.socket
         _csock: socket.socket
         _thread_id: int | None
-        _transports: weakref.WeakValueDictionary[int, asyncio.Transport]
         _default_executor: concurrent.futures.Executor | None
         _executor_shutdown_called: bool
 

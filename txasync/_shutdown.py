@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -19,14 +18,20 @@ class OpenTransports:
     """
     The transports of a loop, as long as they are alive, in the order in which they are to be closed.
 
-    Attributes:
-        tls: Those of TLS, which say goodbye through the ones below them and must be asked for nothing else.
-        others: Those of pipes and processes.
+    Args:
+        tls: Those of TLS, which say goodbye through the ones below them.
         sockets: Called, returns those of sockets.
+
+    Attributes:
+        tls: As given.
+        others: Those of pipes and processes.
+        sockets: As given.
     """
 
-    def __init__(self, sockets: Callable[[], Iterable[asyncio.BaseTransport]]) -> None:
-        self.tls: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+    def __init__(
+        self, tls: Iterable[asyncio.BaseTransport], sockets: Callable[[], Iterable[asyncio.BaseTransport]]
+    ) -> None:
+        self.tls = tls
         self.others: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self.sockets = sockets
 
@@ -126,22 +131,25 @@ async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
 
 
 async def _close_transports(loop: asyncio.AbstractEventLoop, open_: OpenTransports, left: Callable[[], float]) -> None:
-    for transport in list(open_.tls):
-        # Most must not be closed twice (3.11 on), the others must not be asked whether they are closing (3.10).
-        if sys.version_info < (3, 11) or not transport.is_closing():
-            transport.close()
-    closing: list[Any] = [*open_.others, *open_.sockets()]
-    for transport in closing:
-        if not transport.is_closing():
-            transport.close()
-    while any(map(_is_busy, closing)) and left():
-        await asyncio.sleep(min(0.01, left()))
+    await _close(open_.tls, left)
+    closing = await _close([*open_.others, *open_.sockets()], left)
     for transport in closing:
         if _unsent(transport):
             transport.abort()
     # connection_lost() is called in a later turn, and a process's after those of its pipes.
     for _ in range(4):
         await asyncio.sleep(0)
+
+
+async def _close(transports: Iterable[Any], left: Callable[[], float]) -> list[Any]:
+    """Close *transports*, and wait until they hold nothing any more."""
+    closing = list(transports)
+    for transport in closing:
+        if not transport.is_closing():
+            transport.close()
+    while any(map(_is_busy, closing)) and left():
+        await asyncio.sleep(min(0.01, left()))
+    return closing
 
 
 def _is_busy(transport: Any) -> bool:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ._connections import Connections
+from ._tls_streams import TLSSettings, TLSStreams
 from .transports import (
     UNKNOWN,
     DatagramTransport,
     Listener,
     LoopServices,
     SocketTransport,
+    SSLTransport,
     StreamTransport,
     set_nodelay,
 )
@@ -31,10 +33,14 @@ class Sockets:
 
     Args:
         services: The loop.
+
+    Attributes:
+        tls: Makes those of TLS.
     """
 
     def __init__(self, services: LoopServices) -> None:
         self._services = services
+        self.tls = TLSStreams(services)
         # What is left of a lost transport stays here until its number comes again. A dictionary that forgets it at once
         # would cost each connection as much as its peer's address does.
         self._by_descriptor: dict[int, weakref.ref[SocketTransport]] = {}
@@ -53,6 +59,24 @@ class Sockets:
         set_nodelay(sock)
         connections = None if server is None else Connections(server, self.all)
         return self._connect(sock, protocol, waiter, peername, connections, context)
+
+    def tls_stream(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        settings: TLSSettings,
+        concluded: Callable[[BaseException | None], None],
+        *,
+        peername: Any = UNKNOWN,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> SSLTransport:
+        """As `stream`, by TLS; *concluded* is called as `SSLTransport` says."""
+
+        def stream(below: asyncio.BaseProtocol) -> StreamTransport:
+            return self.stream(sock, below, peername=peername, server=server, context=context)
+
+        return self.tls.connect(sock, protocol, settings, concluded, stream)
 
     def _connect(
         self,
@@ -105,6 +129,7 @@ class Sockets:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         *,
+        tls: TLSSettings | None,
         context: contextvars.Context | None,
         watch: Callable[[Callable[[], object]], object],
         unwatch: Callable[[], object],
@@ -117,6 +142,7 @@ class Sockets:
             backlog: The most connections to accept at once.
             protocol_factory: Makes each connection's protocol.
             server: The server, which is told of each connection and its end.
+            tls: How the connections are secured, if they are.
             context: What each connection's callbacks run in a copy of, all in the same. Default: copies of the one in
                 which a connection is accepted.
             watch: Has a callable called when *sock* is ready.
@@ -131,7 +157,7 @@ class Sockets:
             unwatch()
             self._services.call_later(asyncio.constants.ACCEPT_RETRY_DELAY, listen)
 
-        accepted = self._accepting(protocol_factory, server, context)
+        accepted = self._accepting(protocol_factory, server, tls, context)
         listener = Listener(self._services, sock, backlog, accepted=accepted, exhausted=exhausted)
         listen()
 
@@ -139,10 +165,27 @@ class Sockets:
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
+        tls: TLSSettings | None,
         context: contextvars.Context | None,
     ) -> Callable[[socket.socket, Any], None]:
         """What makes a transport of an accepted socket and its peer's address."""
         connections = Connections(server, self.all)
+
+        def make_plain(
+            sock: socket.socket, protocol: asyncio.BaseProtocol, peername: Any, given: contextvars.Context | None
+        ) -> None:
+            self._connect(sock, protocol, None, peername, connections, given)
+
+        def make_tls(
+            sock: socket.socket, protocol: asyncio.BaseProtocol, peername: Any, given: contextvars.Context | None
+        ) -> None:
+            def stream(below: asyncio.BaseProtocol) -> StreamTransport:
+                return self._connect(sock, below, None, peername, connections, given)
+
+            assert tls is not None
+            self.tls.connect(sock, protocol, tls, self._handshake_concluded, stream)
+
+        make = make_plain if tls is None else make_tls
 
         def accepted(connection: socket.socket, peername: Any) -> None:
             own_context = contextvars.copy_context() if context is None else context.copy()
@@ -150,13 +193,21 @@ class Sockets:
 
         def connect(connection: socket.socket, peername: Any, given: contextvars.Context | None) -> None:
             try:
-                self._connect(connection, protocol_factory(), None, peername, connections, given)
+                make(connection, protocol_factory(), peername, given)
             except BaseException as error:
                 connection.close()
                 if isinstance(error, SystemExit | KeyboardInterrupt):
                     raise
-                self._services.call_exception_handler(
-                    {"message": "Error on transport creation for incoming connection", "exception": error}
-                )
+                self._report_connection(error)
 
         return accepted
+
+    def _handshake_concluded(self, error: BaseException | None) -> None:
+        # Whoever can connect could fill the log with it.
+        if error is not None and self._services.get_debug():
+            self._report_connection(error)
+
+    def _report_connection(self, error: BaseException) -> None:
+        self._services.call_exception_handler(
+            {"message": "Error on transport creation for incoming connection", "exception": error}
+        )

@@ -14,12 +14,15 @@ from ._private import SelectorEventLoop
 from ._rounds import Rounds
 from ._shutdown import OpenTransports
 from ._sockets import Sockets
+from ._tls_streams import TLSSettings, take_unread, waking
 from .polling import Poller, PollerSelector
+from .tls import check_accepted, default_server_hostname
 from .transports import (
     UNKNOWN,
     ChildExits,
     LoopServices,
     ReadPipeTransport,
+    SSLTransport,
     StreamTransport,
     WritePipeTransport,
     copy_file,
@@ -63,7 +66,7 @@ class TransportLoop(SelectorEventLoop):
         self._sockets = Sockets(self._services)
         self._child_exits = ChildExits(self._services)
         self._servers: weakref.WeakSet[asyncio.AbstractServer] = weakref.WeakSet()
-        self._open = OpenTransports(lambda: [*self._sockets.all(), *self._transports.values()])
+        self._open = OpenTransports(self._sockets.tls.all, self._sockets.all)
 
     # Descriptors
 
@@ -83,6 +86,52 @@ class TransportLoop(SelectorEventLoop):
         if owner is not None:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {owner!r}")
 
+    # What ssl= may be, beyond what asyncio takes
+
+    async def create_connection(
+        self, protocol_factory: Any, *args: Any, ssl: Any = None, server_hostname: str | None = None, **kwargs: Any
+    ) -> Any:
+        check_accepted(ssl, server_side=False)
+        kwargs["server_hostname"] = default_server_hostname(ssl, server_hostname)
+        return await super().create_connection(protocol_factory, *args, ssl=ssl, **kwargs)
+
+    async def create_unix_connection(
+        self, protocol_factory: Any, *args: Any, ssl: Any = None, server_hostname: str | None = None, **kwargs: Any
+    ) -> Any:
+        check_accepted(ssl, server_side=False)
+        kwargs["server_hostname"] = default_server_hostname(ssl, server_hostname)
+        return await super().create_unix_connection(protocol_factory, *args, ssl=ssl, **kwargs)
+
+    async def create_server(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
+        check_accepted(ssl, server_side=True)
+        return await super().create_server(protocol_factory, *args, ssl=ssl, **kwargs)
+
+    async def create_unix_server(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
+        check_accepted(ssl, server_side=True)
+        return await super().create_unix_server(protocol_factory, *args, ssl=ssl, **kwargs)
+
+    async def connect_accepted_socket(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
+        check_accepted(ssl, server_side=True)
+        return await super().connect_accepted_socket(protocol_factory, *args, ssl=ssl, **kwargs)
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport:
+        server_hostname = default_server_hostname(sslcontext, server_hostname)
+        settings = TLSSettings.of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls(): it must be an asyncio.Transport")
+        unread = take_unread(protocol) if server_side else b""
+        return await self._sockets.tls.upgrade(transport, protocol, settings, unread)
+
     # Transports, and servers: all of them are noted, to be closed at the end
 
     def _start_serving(
@@ -92,20 +141,22 @@ class TransportLoop(SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *args: Any,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        *,
         context: Context | None = None,
-        **kwargs: Any,
     ) -> None:
         self._servers.add(server)
         for_handles = {} if context is None else {"context": context}
+        tls = None
         if sslcontext is not None:
-            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs, **for_handles)
-            return
+            tls = TLSSettings.of(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._sockets.serve(
             sock,
             backlog,
             protocol_factory,
             server,
+            tls=tls,
             context=context,
             watch=lambda accept: self._add_reader(sock.fileno(), accept, **for_handles),
             unwatch=lambda: self._remove_reader(sock.fileno()),
@@ -156,15 +207,42 @@ class TransportLoop(SelectorEventLoop):
                 return await self.sock_sendfile(sock, file, offset, count, fallback=False)
 
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        if not isinstance(transp, StreamTransport):
+        if not isinstance(transp, StreamTransport | SSLTransport):
             return await super()._sendfile_fallback(transp, file, offset, count)
         in_thread = functools.partial(self.run_in_executor, None)
         return await copy_file(self._services, transp, file, offset, count, in_thread)
 
-    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport:
-        transport = super()._make_ssl_transport(*args, **kwargs)
-        self._open.tls.add(transport)
-        return transport
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
+        try:
+            return self._sockets.tls_stream(
+                rawsock,
+                protocol,
+                TLSSettings.of(
+                    sslcontext or True, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+                ),
+                waking(waiter),
+                peername=(extra or {}).get("peername", UNKNOWN),
+                server=server,
+                context=context,
+            )
+        except BaseException:
+            rawsock.close()
+            raise
 
     def _make_read_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None

@@ -330,7 +330,7 @@ def _apply_table(outcome: Outcome) -> None:
             matched[entry] = True
             if test.outcome in _BAD:
                 test = dataclasses.replace(test, outcome="left out")
-            elif test.outcome == "passed":
+            elif test.outcome == "passed" and not entry.may_pass:
                 outcome.stale.append(f"{test.name} passes, but is left out: {entry.reason}")
             outcome.tests[number] = dataclasses.replace(test, reason=entry.reason)
     if not outcome.job.pattern and outcome.finished and not outcome.skipped_module:

@@ -17,18 +17,24 @@ from ._pty import PtyTransport, spawn_pty
 from ._services import LoopServices
 from ._socket import UNKNOWN, SocketTransport
 from ._stream import StreamTransport
+from ._tls import SSLTransport
+from ._tls_layer import LayeredSSLTransport
+from ._tls_socket import SocketSSLTransport
 
 __all__ = [
     "UNKNOWN",
     "ChildExits",
     "DatagramTransport",
+    "LayeredSSLTransport",
     "Listener",
     "LoopServices",
     "ProcessTransport",
     "PtyTransport",
     "ReadPipeTransport",
+    "SocketSSLTransport",
     "SocketTransport",
     "StreamTransport",
+    "SSLTransport",
     "WriteFlow",
     "WritePipeTransport",
     "copy_file",

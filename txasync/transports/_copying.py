@@ -8,6 +8,7 @@ from typing import Any
 
 from ._services import LoopServices
 from ._stream import StreamTransport
+from ._tls import SSLTransport
 
 __all__ = ["copy_file"]
 
@@ -16,7 +17,7 @@ BLOCK_SIZE = 16 * 1024
 
 async def copy_file(
     services: LoopServices,
-    transport: StreamTransport,
+    transport: StreamTransport | SSLTransport,
     file: Any,
     offset: int,
     count: int | None,
@@ -63,7 +64,7 @@ async def copy_file(
 class _StandIn(asyncio.Protocol):
     """Takes the place of a transport's protocol, to hear when to pause and to resume writing."""
 
-    def __init__(self, services: LoopServices, transport: StreamTransport) -> None:
+    def __init__(self, services: LoopServices, transport: StreamTransport | SSLTransport) -> None:
         self._services = services
         self._transport = transport
         self._protocol: Any = transport.get_protocol()

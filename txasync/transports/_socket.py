@@ -250,7 +250,7 @@ class SocketTransport(asyncio.Transport):
 
     def _watch_writing(self) -> None:
         context = self._given_context or contextvars.copy_context()
-        self._writer = types.MethodType(context.run, self._send_buffered)
+        self._writer = types.MethodType(context.run, self._sender())
         self._services.poller.set_writer(self._fd, self._writer)
 
     def _unwatch_writing(self) -> None:
@@ -258,8 +258,12 @@ class SocketTransport(asyncio.Transport):
             self._services.poller.remove_writer(self._fd, self._writer)
             self._writer = None
 
+    def _sender(self) -> Callable[[], None]:
+        """What the poller is to call when the socket takes something."""
+        return self._send_buffered
+
     def _send_buffered(self) -> None:
-        """Send what the socket takes; called when it takes something."""
+        """Send what the socket takes."""
         raise NotImplementedError
 
     def _forget_buffered(self) -> None:

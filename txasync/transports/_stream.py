@@ -17,7 +17,7 @@ from ._bytes import BytesLike, as_bytes_like
 from ._services import LoopServices
 from ._socket import UNKNOWN, SocketTransport, logger
 
-__all__ = ["FIRST_READ_SIZE", "LARGEST_READ_SIZE", "StreamTransport"]
+__all__ = ["FIRST_READ_SIZE", "LARGEST_READ_SIZE", "ReadinessProtocol", "StreamTransport"]
 
 # A read takes this much, and more after a full one. Reading 16 KiB at a time would double the cost of messages of
 # 64 KiB; beginning with 256 KiB makes glibc map and unmap memory for every message (docs/benchmarks).
@@ -32,6 +32,21 @@ bytes(LARGEST_READ_SIZE)
 READS_IN_A_ROW = 16
 
 IOV_MAX = max(16, os.sysconf("SC_IOV_MAX"))
+
+
+class ReadinessProtocol(asyncio.BaseProtocol):
+    """
+    A protocol that reads and writes its transport's socket itself, and is told when that can be done.
+
+    Attributes:
+        read_ready: Called when there is something to read, while the transport reads.
+        write_ready: Called when something can be written, after the transport's `watch_writing`.
+    """
+
+    __slots__ = ("read_ready", "write_ready")
+
+    read_ready: Callable[[], None]
+    write_ready: Callable[[], None]
 
 
 class StreamTransport(SocketTransport):
@@ -76,6 +91,8 @@ class StreamTransport(SocketTransport):
             self._watch_reading(self._context)
 
     def _receiver(self) -> Callable[[], None]:
+        if isinstance(self._protocol, ReadinessProtocol):
+            return self._protocol.read_ready
         return self._receive_into_buffer if isinstance(self._protocol, asyncio.BufferedProtocol) else self._receive
 
     def _receive(self, reads: int = 1) -> None:
@@ -160,6 +177,22 @@ class StreamTransport(SocketTransport):
             self.close()
 
     # Writing
+
+    def idle_socket(self) -> socket.socket | None:
+        """The socket, for a `ReadinessProtocol`; None while there is something to be sent before anything of its."""
+        return None if self._buffered or self._closing or self._sent_waiter else self._sock
+
+    def watch_writing(self) -> None:
+        """Tell the `ReadinessProtocol` when the socket takes something."""
+        if self._writer is None and not self._ending:
+            self._watch_writing()
+
+    def unwatch_writing(self) -> None:
+        """Do not tell it any more."""
+        self._unwatch_writing()
+
+    def _sender(self) -> Callable[[], None]:
+        return self._protocol.write_ready if isinstance(self._protocol, ReadinessProtocol) else self._send_buffered
 
     def write(self, data: BytesLike) -> None:
         chunk: bytes | memoryview

@@ -1,0 +1,184 @@
+"""The loop's TLS transports: over sockets, and over transports that there are already."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .tls import EngineMaker, engine_maker
+from .transports import (
+    LayeredSSLTransport,
+    LoopServices,
+    SocketSSLTransport,
+    SSLTransport,
+    StreamTransport,
+)
+
+__all__ = ["TLSSettings", "TLSStreams", "take_unread", "waking"]
+
+# As asyncio's.
+HANDSHAKE_TIMEOUT_S = 60.0
+SHUTDOWN_TIMEOUT_S = 30.0
+
+
+class TLSSettings(NamedTuple):
+    """How connections are secured: what makes their engines, and how many seconds their ends may take."""
+
+    engine: EngineMaker
+    handshake_timeout_s: float | None
+    shutdown_timeout_s: float | None
+
+    @classmethod
+    def of(
+        cls,
+        given: Any,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout_s: float | None,
+        shutdown_timeout_s: float | None,
+    ) -> TLSSettings:
+        """
+        The settings of an ``ssl=`` argument, and of those that go with it.
+
+        Raises:
+            TypeError: *given* is not accepted.
+            ValueError: *given* needs a *server_hostname*; or a timeout is not positive.
+        """
+        for name, timeout_s in ("handshake", handshake_timeout_s), ("shutdown", shutdown_timeout_s):
+            if timeout_s is not None and timeout_s <= 0:
+                raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout_s}")
+        maker = engine_maker(given, server_side=server_side, server_hostname=server_hostname)
+        return cls(maker, handshake_timeout_s, shutdown_timeout_s)
+
+
+class TLSStreams:
+    """
+    Makes TLS transports for one loop.
+
+    Args:
+        services: The loop.
+
+    Attributes:
+        all: Those that are alive.
+    """
+
+    def __init__(self, services: LoopServices) -> None:
+        self._services = services
+        self.all: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    def connect(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        settings: TLSSettings,
+        concluded: Callable[[BaseException | None], None],
+        stream: Callable[[asyncio.BaseProtocol], StreamTransport],
+    ) -> SSLTransport:
+        """
+        A transport over the connected *sock*.
+
+        Args:
+            sock: The socket.
+            protocol: The protocol.
+            settings: How it is secured.
+            concluded: See `SSLTransport`.
+            stream: Makes the transport below, which owns *sock*, of its protocol.
+        """
+        transport = self._transport(settings, sock, protocol, concluded, call_connection_made=True)
+        transport.stand_on(stream(transport.below_protocol()))
+        return transport
+
+    async def upgrade(
+        self, below: Any, protocol: asyncio.BaseProtocol, settings: TLSSettings, read_before: bytes
+    ) -> SSLTransport:
+        """
+        A transport over *below*, which has been *protocol*'s so far; returns when the handshake is done.
+
+        Args:
+            below: A transport for reading and writing, of any kind.
+            protocol: The protocol; it is not told of the connection once more.
+            settings: How it is secured.
+            read_before: What was read already that belongs to the handshake.
+
+        Raises:
+            ConnectionError: *below* is closing, or was lost before the handshake was done.
+            OSError: The handshake failed. *below* is closed then, as it is if this is cancelled.
+        """
+        if below.is_closing():
+            raise ConnectionAbortedError(f"TLS cannot be started on {below!r}, which is closing")
+        waiter = self._services.create_future()
+        idle = below.idle_socket() if isinstance(below, StreamTransport) and not read_before else None
+        transport = self._transport(settings, idle, protocol, waking(waiter), call_connection_made=False)
+        # Nothing may come before the handshake has begun.
+        below.pause_reading()
+        protocol_below = transport.below_protocol()
+        below.set_protocol(protocol_below)
+        transport.stand_on(below)
+        if read_before:
+            assert isinstance(transport, LayeredSSLTransport)
+            transport.receive_before(read_before)
+        begin = self._services.call_soon(protocol_below.connection_made, below)
+        resume = self._services.call_soon(below.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.abort()
+            begin.cancel()
+            resume.cancel()
+            del waiter  # it has the exception, whose traceback has this frame
+            raise
+        return transport
+
+    def _transport(
+        self,
+        settings: TLSSettings,
+        sock: socket.socket | None,
+        protocol: asyncio.BaseProtocol,
+        concluded: Callable[[BaseException | None], None],
+        call_connection_made: bool,
+    ) -> SSLTransport:
+        engine = settings.engine(sock)
+        kind = SocketSSLTransport if engine.wire is None else LayeredSSLTransport
+        transport = kind(
+            self._services,
+            engine,
+            protocol,
+            concluded,
+            call_connection_made=call_connection_made,
+            handshake_timeout_s=settings.handshake_timeout_s or HANDSHAKE_TIMEOUT_S,
+            shutdown_timeout_s=settings.shutdown_timeout_s or SHUTDOWN_TIMEOUT_S,
+        )
+        self.all.add(transport)
+        return transport
+
+
+def waking(waiter: asyncio.Future[None] | None) -> Callable[[BaseException | None], None]:
+    """What gives *waiter* the result of a handshake."""
+
+    def conclude(error: BaseException | None) -> None:
+        if waiter is None or waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    return conclude
+
+
+def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
+    """
+    What a server's stream has received and its user has not read: the beginning of a handshake.
+
+    Source:
+        python/cpython#142352, which CPython has mended for its own loop in 3.14 and 3.15.
+    """
+    reader: Any = protocol._stream_reader if isinstance(protocol, asyncio.StreamReaderProtocol) else None  # type: ignore[attr-defined]
+    if reader is None:
+        return b""
+    unread = bytes(reader._buffer)
+    reader._buffer.clear()
+    return unread

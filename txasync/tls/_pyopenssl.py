@@ -1,0 +1,184 @@
+"""TLS by pyOpenSSL, in memory: that is what Twisted's connection creators give."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from ._engine import Engine, HandshakeInfo, Wire
+from ._errors import TLSError, TLSVerificationError
+from ._peer_certificate import as_stdlib_dict
+from ._verification import Host, chain_refusal, refusal
+
+__all__ = ["PyOpenSSLEngine", "TLSProtocolStandIn"]
+
+# As much as Twisted takes at once. What there is to send is mostly less: a record.
+TAKE_SIZE = 32 * 1024
+
+
+class TLSProtocolStandIn:
+    """
+    What a connection creator is given as its ``tlsProtocol``: it knows nothing of Twisted's transports.
+
+    It has what Twisted's own creators use of a ``TLSMemoryBIOProtocol``.
+
+    Attributes:
+        factory: Itself: the factory, which wraps nothing that names protocols for ALPN.
+        wrappedFactory: None.
+        failure: The exception that a creator's check of the peer ended with.
+        aborted: Whether a creator wants the connection to end.
+    """
+
+    wrappedFactory = None
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self.aborted = False
+
+    @property
+    def factory(self) -> TLSProtocolStandIn:
+        return self
+
+    def failVerification(self, reason: Any) -> None:
+        """The peer is not who it should be: the connection is to fail, for *reason*, a ``Failure``."""
+        if self.failure is None:
+            self.failure = reason.value
+
+    def abortConnection(self) -> None:
+        """End the connection."""
+        self.aborted = True
+
+
+class PyOpenSSLEngine(Engine):
+    """
+    TLS by an ``OpenSSL.SSL.Connection`` in memory.
+
+    Args:
+        connection: In its first state, with its side set, and *stand_in* as its app data.
+        stand_in: What its creator was given.
+        hosts: Whom the peer's certificate must be for, all of them.
+    """
+
+    __slots__ = ("_connection", "_context", "_hosts", "_stand_in")
+
+    want_read = SSL.WantReadError
+    want_write = SSL.WantWriteError
+
+    def __init__(self, connection: SSL.Connection, stand_in: TLSProtocolStandIn, hosts: Sequence[Host] = ()) -> None:
+        self._connection = connection
+        self._context = connection.get_context()
+        self._stand_in = stand_in
+        self._hosts = hosts
+        self.wire = Wire(connection.bio_write, self._take)
+        self.read = self._read
+        self.write = connection.send
+        self.pending = _perhaps
+
+    def _take(self) -> bytes:
+        taken = []
+        try:
+            while True:
+                taken.append(self._connection.bio_read(TAKE_SIZE))
+                if len(taken[-1]) < TAKE_SIZE:
+                    break
+        except SSL.WantReadError:
+            pass
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._connection.recv(size)
+        except SSL.ZeroReturnError:
+            return b""
+
+    def read_into(self, buffer: memoryview) -> int:
+        try:
+            return self._connection.recv_into(buffer)  # type: ignore[arg-type]
+        except SSL.ZeroReturnError:
+            return 0
+
+    def do_handshake(self) -> None:
+        try:
+            self._connection.do_handshake()
+        finally:
+            if self._stand_in.aborted:
+                raise ConnectionAbortedError("the context's callback ended the connection during the TLS handshake")
+
+    def check_peer(self) -> None:
+        if self._stand_in.failure is not None:
+            raise self._refusal(self._stand_in.failure) from self._stand_in.failure
+        for host in self._hosts:
+            host.check(self._connection)
+
+    def shut_down(self) -> None:
+        # The first call sends; the second one looks for the peer's close_notify, and finds anything else an error.
+        if not self._connection.shutdown():
+            self._connection.shutdown()
+
+    def explained(self, error: Exception) -> Exception:
+        if self._stand_in.failure is not None:
+            explained: Exception = self._refusal(self._stand_in.failure)
+            explained.__cause__ = self._stand_in.failure
+            return explained
+        if not isinstance(error, SSL.Error):
+            return error
+        explained = _explanation(self._connection, error)
+        explained.__cause__ = error
+        return explained
+
+    def _refusal(self, failure: BaseException) -> TLSVerificationError:
+        return refusal(failure, self._hosts[-1].name if self._hosts else None)
+
+    def handshake_info(self) -> HandshakeInfo:
+        connection = self._connection
+        name, version, bits = (
+            connection.get_cipher_name(),
+            connection.get_cipher_version(),
+            connection.get_cipher_bits(),
+        )
+        return HandshakeInfo(
+            cipher=None if name is None or version is None or bits is None else (name, version, bits),
+            compression=None,
+            alpn_protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
+            tls_version=connection.get_protocol_version_name(),
+        )
+
+    @property
+    def context(self) -> SSL.Context:
+        return self._context
+
+    @property
+    def ssl_object(self) -> SSL.Connection:
+        return self._connection
+
+    def peer_certificate(self) -> dict[str, Any] | None:
+        certificate = self._connection.get_peer_certificate()
+        if certificate is None:
+            return None
+        if self._connection.get_verify_mode() == SSL.VERIFY_NONE:
+            return {}  # it was not verified, so the standard library would not show it either
+        return as_stdlib_dict(certificate.to_cryptography())
+
+    def peer_certificate_der(self) -> bytes | None:
+        certificate = self._connection.get_peer_certificate()
+        return None if certificate is None else certificate.to_cryptography().public_bytes(Encoding.DER)
+
+    def disconnect(self) -> None:
+        """There is no socket."""
+
+
+def _perhaps() -> bool:
+    return True
+
+
+def _explanation(connection: SSL.Connection, error: SSL.Error) -> OSError:
+    if isinstance(error, SSL.ZeroReturnError):
+        return ssl.SSLZeroReturnError(ssl.SSLErrorNumber.SSL_ERROR_ZERO_RETURN, "the peer has ended TLS")
+    reasons = [reason for _library, _function, reason in error.args[0]] if error.args else []
+    if "certificate verify failed" in reasons:
+        return chain_refusal(connection)
+    return TLSError("; ".join(reasons) or "TLS failed, and OpenSSL does not say why")

@@ -1,0 +1,191 @@
+"""TLS by the standard library: on a socket where that is possible, else in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from ._engine import Engine, HandshakeInfo, Wire
+
+__all__ = ["StdlibEngine", "stdlib_engine"]
+
+# Where wrap_bio() is somebody else's, what it does there (the system's trust store asked, say) must be done.
+_OWN_WRAP_BIO = next(base for base in ssl.SSLContext.__mro__ if base.__module__ == "ssl").wrap_bio  # type: ignore[attr-defined]
+
+
+def stdlib_engine(
+    context: ssl.SSLContext, server_side: bool, server_hostname: str | None, sock: socket.socket | None
+) -> StdlibEngine:
+    """
+    An engine on *sock*, or in memory where there is none, or where *context* brings a way of its own.
+
+    Args:
+        context: The caller's.
+        server_side: Whether this end is the server.
+        server_hostname: Whom a client wants to talk to: for SNI, and for the check of *context*.
+        sock: A connected, not blocking socket, if the bytes are to go there.
+    """
+    if sock is not None and isinstance(sock, socket.socket) and _stands_on_sockets(context):
+        return _on_socket(context, server_side, server_hostname, sock)
+    return _in_memory(context, server_side, server_hostname)
+
+
+def _stands_on_sockets(context: ssl.SSLContext) -> bool:
+    wrap_bio = getattr(context.wrap_bio, "__func__", None)
+    return wrap_bio is _OWN_WRAP_BIO and context.sslobject_class is ssl.SSLObject and hasattr(context, "_wrap_socket")
+
+
+def _on_socket(
+    context: ssl.SSLContext, server_side: bool, server_hostname: str | None, sock: socket.socket
+) -> StdlibEngine:
+    with _end_is_no_error(context):
+        ssl_object = SocketSSLObject.on_socket(context, sock, server_side, server_hostname)
+    return StdlibEngine(ssl_object, None)
+
+
+_changing_options = threading.Lock()
+
+
+@contextlib.contextmanager
+def _end_is_no_error(context: ssl.SSLContext) -> Iterator[None]:
+    """
+    Have what is made of *context* here take the end of TCP as an end.
+
+    Otherwise OpenSSL 3 answers it with an alert, and refuses to send the rest. In memory it never learns of the end.
+    Only a context has options, so for that moment it has one more.
+    """
+    option = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    with _changing_options:
+        before = context.options
+        context.options = before | option
+        try:
+            yield
+        finally:
+            context.options = before
+
+
+def _in_memory(context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> StdlibEngine:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ssl_object = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+    engine = StdlibEngine(ssl_object, Wire(incoming.write, outgoing.read))
+    engine.pending = lambda: incoming.pending or ssl_object.pending()
+    return engine
+
+
+class SocketSSLObject(ssl.SSLObject):
+    """
+    An ``ssl.SSLObject`` whose bytes come from a socket and go there.
+
+    To users it tells what any other does. Reading and writing is the transport's business; and when the transport is
+    lost, the descriptor may be somebody else's, so nothing touches it any more.
+    """
+
+    _connected = True
+
+    @classmethod
+    def on_socket(
+        cls, context: ssl.SSLContext, sock: socket.socket, server_side: bool, server_hostname: str | None
+    ) -> SocketSSLObject:
+        """Begin TLS on *sock*, as ``SSLContext.wrap_bio`` does in memory, with its errors."""
+        self = cls.__new__(cls)
+        name = server_hostname if server_hostname is None else server_hostname.encode("idna").decode("ascii")
+        self._sslobj = context._wrap_socket(sock, server_side, name, owner=self)  # type: ignore[attr-defined]
+        return self
+
+    def disconnect(self) -> None:
+        """Refuse, from now on, whatever would touch the socket."""
+        self._connected = False
+
+    def _check_connected(self) -> None:
+        if not self._connected:
+            raise ValueError("the connection of this ssl_object is lost: it can neither read nor write any more")
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        self._check_connected()
+        return super().read(len, buffer)
+
+    def write(self, data: Any) -> int:
+        self._check_connected()
+        return super().write(data)
+
+    def do_handshake(self) -> None:
+        self._check_connected()
+        super().do_handshake()
+
+    def unwrap(self) -> None:
+        self._check_connected()
+        super().unwrap()
+
+
+class StdlibEngine(Engine):
+    """
+    TLS by an ``ssl.SSLObject``.
+
+    Args:
+        ssl_object: In its first state.
+        wire: Its memory; None if it stands on a socket.
+    """
+
+    __slots__ = ("_context", "_ssl_object")
+
+    want_read = ssl.SSLWantReadError
+    want_write = ssl.SSLWantWriteError
+
+    def __init__(self, ssl_object: ssl.SSLObject, wire: Wire | None) -> None:
+        self._ssl_object = ssl_object
+        self._context = ssl_object.context
+        self.wire = wire
+        # Past the methods of ssl_object, which cost a call each and add nothing here.
+        inner = ssl_object._sslobj  # type: ignore[attr-defined]
+        self.read = inner.read
+        self.write = inner.write
+        self.pending = inner.pending
+
+    def read_into(self, buffer: memoryview) -> int:
+        return self.read(len(buffer), buffer)  # type: ignore[call-arg, return-value]
+
+    def do_handshake(self) -> None:
+        self._ssl_object.do_handshake()
+
+    def check_peer(self) -> None:
+        """The handshake has checked it, as the context says."""
+
+    def shut_down(self) -> None:
+        self._ssl_object.unwrap()
+
+    def explained(self, error: Exception) -> Exception:
+        # Up to 3.12.2, ssl takes every failure of the socket for its end (python/cpython#115627). OpenSSL 3 has a
+        # reason for a true one.
+        if isinstance(error, ssl.SSLEOFError) and error.reason is None and ssl.OPENSSL_VERSION_INFO >= (3,):
+            return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return error
+
+    def handshake_info(self) -> HandshakeInfo:
+        ssl_object = self._ssl_object
+        return HandshakeInfo(
+            ssl_object.cipher(), ssl_object.compression(), ssl_object.selected_alpn_protocol(), ssl_object.version()
+        )
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return self._context
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        return self._ssl_object
+
+    def peer_certificate(self) -> dict[str, Any] | None:
+        return self._ssl_object.getpeercert()
+
+    def peer_certificate_der(self) -> bytes | None:
+        return self._ssl_object.getpeercert(binary_form=True)
+
+    def disconnect(self) -> None:
+        if isinstance(self._ssl_object, SocketSSLObject):
+            self._ssl_object.disconnect()
