@@ -26,15 +26,24 @@ pytestmark = [
 ]
 
 
-def bench(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run the benchmark's command."""
+def bench(*options: str, path: str = os.environ.get("PATH", "")) -> subprocess.CompletedProcess[str]:
+    """Run the benchmark's command, which finds its compiler in *path*."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(BENCH), *options],
         capture_output=True,
         text=True,
         timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
     )
+
+
+def can_compile_with_openssl() -> bool:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return False
+    command = [compiler, "-E", "-x", "c", "-"]
+    program = "#include <openssl/ssl.h>\n"
+    return subprocess.run(command, input=program, capture_output=True, text=True).returncode == 0
 
 
 def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
@@ -46,6 +55,50 @@ def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
     assert "txasync" in str(results["versions"])
     for row in rows.split(","):
         assert row in done.stdout
+
+
+@pytest.mark.skipif(not can_compile_with_openssl(), reason="there are no headers of OpenSSL: apt install libssl-dev")
+def test_each_kind_of_server_answers_by_tls(tmp_path: pathlib.Path) -> None:
+    """Messages of one record and of several are echoed, however a kind does TLS, and connections end as they should."""
+    rows = "tls-1KiB-x1,tls-64KiB-x50,tls-memory-64KiB-x50,tls-pyopenssl-1KiB-x50,tls-handshake-x20"
+    done = bench("--quick", "--rows", rows, "--kinds", ",".join(KINDS), "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    measured = {row["row"]: set(row["kinds"]) for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
+    by_tls = set(KINDS) - {"epoll"}
+    native = {"twisted", "asyncioreactor"}
+    assert measured == {row: by_tls - native if "memory" in row else by_tls for row in rows.split(",")}
+
+
+@pytest.fixture
+def path_without_openssl(tmp_path: pathlib.Path) -> str:
+    """A ``PATH`` with a compiler that has no headers of OpenSSL."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    (directory / "cc").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *WITH_TLS*) echo "fatal error: openssl/err.h: No such file or directory" >&2; exit 1;; esac\n'
+        f'exec {compiler} "$@"\n'
+    )
+    (directory / "cc").chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
+def test_rows_without_tls_need_no_openssl(path_without_openssl: str, tmp_path: pathlib.Path) -> None:
+    """The load generator is compiled with TLS only if a row asks for it."""
+    options = "--quick", "--rows", "tcp-64B-x1", "--kinds", "asyncio", "--output", str(tmp_path / "results")
+    done = bench(*options, path=path_without_openssl)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_missing_headers_of_openssl_are_asked_for(path_without_openssl: str) -> None:
+    """The message says what to install, and how to do without."""
+    done = bench("--quick", "--rows", "tls-1KiB-x1", "--kinds", "asyncio", path=path_without_openssl)
+    assert done.returncode != 0
+    assert "libssl-dev" in done.stderr
+    assert "--rows" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unknown_row_is_refused() -> None:

@@ -90,7 +90,7 @@ PRIVATE_NAMES = (
     PrivateName("OpenSSL.SSL", "_ffi", "as above"),
     PrivateName("OpenSSL.SSL.Connection", "_ssl", "as above"),
     PrivateName("twisted.internet", "_sslverify", "for ClientTLSOptions, which optionsForClientTLS() returns"),
-    PrivateName("twisted.internet._sslverify.ClientTLSOptions", "_hostname", "the host that it is to check"),
+    PrivateName("twisted.internet._sslverify.ClientTLSOptions", "_hostnameASCII", "the host that it is to check"),
     PrivateName("asyncio.StreamReaderProtocol", "_stream_reader", "what was read before start_tls() moves over"),
     PrivateName("asyncio.StreamReader", "_buffer", "as above"),
     PrivateName(_LOOP, "_make_read_pipe_transport", _MADE),

@@ -176,7 +176,9 @@ def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
     Source:
         python/cpython#142352, which CPython has mended for its own loop in 3.14 and 3.15.
     """
-    reader: Any = protocol._stream_reader if isinstance(protocol, asyncio.StreamReaderProtocol) else None  # type: ignore[attr-defined]
+    if not isinstance(protocol, asyncio.StreamReaderProtocol):
+        return b""
+    reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
     if reader is None:
         return b""
     unread = bytes(reader._buffer)

@@ -24,7 +24,7 @@ import measuring
 import report
 import rows
 from kinds import KINDS, REFERENCE, has_service
-from processes import Failed, Server, compile_load
+from processes import Failed, Server, compile_load, make_certificate
 from results import Result
 from versions import versions
 
@@ -83,6 +83,11 @@ def problem_with(options: argparse.Namespace) -> str | None:
                     f"{name} needs {module}, which is not installed: run {sys.executable} -m pip install "
                     f"'txasync[bench]', or leave it out with --kinds"
                 )
+    if any(row.is_tls for row in options.rows) and importlib.util.find_spec("cryptography") is None:
+        return (
+            f"the tls rows need cryptography, which is not installed: run {sys.executable} -m pip install "
+            f"'txasync[bench]', or leave them out with --rows"
+        )
     if options.core not in os.sched_getaffinity(0):
         return f"--core {options.core}: this process may use only {sorted(os.sched_getaffinity(0))}"
     if not options.rows:
@@ -164,6 +169,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
+        with_tls = any(row.is_tls for row in options.rows)
         try:
             plan = measuring.Plan(
                 core=options.core,
@@ -171,9 +177,11 @@ def main() -> None:
                 turns=1 if options.quick else TURNS,
                 seconds=options.seconds,
                 quick=options.quick,
-                load=compile_load(directory),
+                load=compile_load(directory, with_tls),
                 directory=directory,
             )
+            if with_tls:
+                make_certificate(directory)
             with shared_servers(options, plan) if options.quick else contextlib.nullcontext():
                 results = run(options, plan)
         except Failed as error:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from certificate import certificate_path
 
 CHUNK = bytes(64 * 1024)
 TRUE = shutil.which("true") or "/bin/true"
@@ -18,7 +22,7 @@ PARALLEL = 20
 
 
 class Echo(asyncio.Protocol):
-    """The echo of TCP and UNIX connections."""
+    """The echo of TCP, TLS and UNIX connections."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -148,6 +152,37 @@ def spawner(concurrency: int) -> Callable[[asyncio.StreamReader, asyncio.StreamW
     return serve_requests
 
 
+# TLS
+
+
+class InMemory(ssl.SSLObject):
+    """Nothing but a class of one's own: a context that has one does not let txasync use TLS on the socket itself."""
+
+
+def stdlib_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_path())
+    return context
+
+
+def memory_context() -> ssl.SSLContext:
+    """The same, in memory, as it always is with asyncio and uvloop."""
+    context = stdlib_context()
+    context.sslobject_class = InMemory
+    return context
+
+
+def pyopenssl_options() -> Any:
+    """Twisted's options, which are pyOpenSSL's; for asyncio and uvloop, which take none, a stdlib context."""
+    if "txasync" not in sys.modules:
+        return stdlib_context()
+    # As for Twisted itself: only the kinds that have it already import it.
+    from twisted.internet.ssl import PrivateCertificate
+
+    with open(certificate_path(), "rb") as file:
+        return PrivateCertificate.loadPEM(file.read()).options()
+
+
 # Serving
 
 # Starts a service for messages of some size, and returns what must be kept for it to go on, and its address.
@@ -158,6 +193,14 @@ def on_tcp(protocol: Callable[[], asyncio.BaseProtocol]) -> Starter:
     async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
         server = await loop.create_server(protocol, "127.0.0.1", 0)
         return server, f"tcp:{server.sockets[0].getsockname()[1]}"
+
+    return start
+
+
+def on_tls(settings: Callable[[], Any]) -> Starter:
+    async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=settings())
+        return server, f"tls:{server.sockets[0].getsockname()[1]}"
 
     return start
 
@@ -198,6 +241,9 @@ STARTERS = {
     "sink-buffered": on_tcp(BufferedSink),
     "spawn": on_streams(lambda size: spawner(1)),
     "spawn-parallel": on_streams(lambda size: spawner(PARALLEL)),
+    "tls": on_tls(stdlib_context),
+    "tls-memory": on_tls(memory_context),
+    "tls-pyopenssl": on_tls(pyopenssl_options),
 }
 
 

@@ -55,8 +55,12 @@ SERVICES = {
     "asyncio_server": {
         *("protocol", "buffered", "exactly", "lines", "unix", "udp"),
         *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),
+        *("tls", "tls-memory", "tls-pyopenssl"),
     },
-    "twisted_server": {"protocol", "lines", "unix", "udp", "source", "sink", "spawn", "spawn-parallel"},
+    "twisted_server": {
+        *("protocol", "lines", "unix", "udp", "source", "sink", "spawn", "spawn-parallel"),
+        *("tls", "tls-pyopenssl"),
+    },
     "epoll_server": {
         *("protocol", "buffered", "unix", "udp"),
         *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),

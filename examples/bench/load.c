@@ -9,12 +9,15 @@
  *          request   sends a number N (8 bytes, big-endian) and waits for one byte that says that N things are done
  *          send      the same, with N bytes of data after the number
  *          receive   sends a number N and reads N bytes
- * ADDRESS  tcp:PORT or udp:PORT on 127.0.0.1, or unix:PATH
+ * ADDRESS  tcp:PORT or udp:PORT on 127.0.0.1, or unix:PATH; tls:PORT is TLS over TCP, if compiled with it (load_tls.c)
  * IDLE     echo: connections that have exchanged one message each and are silent from then on
  *
  * It connects, prints "ready", and then does what each line on its standard input asks for: a line is the number of
  * messages, connections or bytes, and the answer is the processor time that this process took for it, in nanoseconds.
  * The end of its input ends it.
+ *
+ *     cc -O2 -o load load.c                                     without TLS
+ *     cc -O2 -o load -DWITH_TLS load.c -lssl -lcrypto           with TLS
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -44,15 +47,33 @@
 /* A server that does nothing for so long is taken to have lost a message. */
 #define PATIENCE_S 30
 
-struct connection {
+/* What bytes go through: a socket, and what TLS has made of it. */
+struct link {
     int fd;
-    size_t sent;     /* of the message under way */
-    size_t received; /* of its echo */
-    bool polls_out;
+    void *tls;
+    /* The events that the next attempt waits for, EPOLLIN or EPOLLOUT; to send, 0 if the last one sent everything. */
+    uint32_t send_waits, receive_waits;
+};
+
+/* How bytes go through a link. Sending and receiving look like send(2) and recv(2), and take as much as they can. */
+struct wire {
+    void (*begin)(struct link *); /* on a socket that is connected, and blocking */
+    ssize_t (*send)(struct link *, const char *, size_t);
+    ssize_t (*receive)(struct link *, char *, size_t);
+    void (*end)(struct link *); /* say that nothing more will be sent, when everything was */
+    void (*close)(struct link *);
+};
+
+struct connection {
+    struct link link;
+    size_t sent;      /* of the message under way */
+    size_t received;  /* of its echo */
+    uint32_t watched; /* the events */
 };
 
 static struct {
     const char *mode;
+    const struct wire *wire;
     struct sockaddr_storage address;
     socklen_t address_size;
     bool is_tcp, is_datagram, ends_with_close;
@@ -76,11 +97,59 @@ static void fail_plainly(const char *what)
     exit(1);
 }
 
+/* Plain links, and those by TLS. */
+
+static void begin_plainly(struct link *link)
+{
+    link->tls = NULL;
+    link->send_waits = 0;
+    link->receive_waits = EPOLLIN;
+}
+
+static ssize_t send_plainly(struct link *link, const char *data, size_t size)
+{
+    ssize_t sent = send(link->fd, data, size, MSG_NOSIGNAL);
+    link->send_waits = sent == (ssize_t)size ? 0 : EPOLLOUT;
+    return sent;
+}
+
+static ssize_t receive_plainly(struct link *link, char *data, size_t size)
+{
+    return recv(link->fd, data, size, 0);
+}
+
+static void end_plainly(struct link *link)
+{
+    shutdown(link->fd, SHUT_WR);
+}
+
+static void close_plainly(struct link *link)
+{
+    close(link->fd);
+}
+
+static const struct wire plain_wire = {begin_plainly, send_plainly, receive_plainly, end_plainly, close_plainly};
+
+#ifdef WITH_TLS
+#include "load_tls.c"
+#endif
+
+static const struct wire *find_tls_wire(void)
+{
+#ifdef WITH_TLS
+    return &tls_wire;
+#else
+    fail_plainly("this load generator was compiled without TLS");
+    return NULL;
+#endif
+}
+
 /* Connecting. */
 
 static void parse_address(const char *text)
 {
     memset(&load.address, 0, sizeof load.address);
+    load.wire = &plain_wire;
     if (strncmp(text, "unix:", 5) == 0) {
         struct sockaddr_un *address = (struct sockaddr_un *)&load.address;
         address->sun_family = AF_UNIX;
@@ -91,10 +160,13 @@ static void parse_address(const char *text)
         return;
     }
     struct sockaddr_in *address = (struct sockaddr_in *)&load.address;
-    load.is_tcp = strncmp(text, "tcp:", 4) == 0;
+    bool is_tls = strncmp(text, "tls:", 4) == 0;
+    load.is_tcp = is_tls || strncmp(text, "tcp:", 4) == 0;
     load.is_datagram = strncmp(text, "udp:", 4) == 0;
     if (!load.is_tcp && !load.is_datagram)
-        fail_plainly("the address must begin with tcp:, udp: or unix:");
+        fail_plainly("the address must begin with tcp:, tls:, udp: or unix:");
+    if (is_tls)
+        load.wire = find_tls_wire();
     address->sin_family = AF_INET;
     address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address->sin_port = htons((uint16_t)atoi(text + 4));
@@ -113,7 +185,7 @@ static void bind_to_some_address(int fd)
         fail("bind");
 }
 
-static int connect_blocking(void)
+static void connect_blocking(struct link *link)
 {
     const int one = 1;
     const struct timeval patience = {.tv_sec = PATIENCE_S};
@@ -128,13 +200,14 @@ static int connect_blocking(void)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    return fd;
+    link->fd = fd;
+    load.wire->begin(link);
 }
 
-static void send_all(int fd, const char *data, size_t size)
+static void send_all(struct link *link, const char *data, size_t size)
 {
     while (size > 0) {
-        ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
+        ssize_t sent = load.wire->send(link, data, size);
         if (sent < 0)
             fail("send");
         data += sent;
@@ -142,10 +215,10 @@ static void send_all(int fd, const char *data, size_t size)
     }
 }
 
-static void receive_all(int fd, uint64_t size)
+static void receive_all(struct link *link, uint64_t size)
 {
     while (size > 0) {
-        ssize_t received = recv(fd, buffer, size < sizeof buffer ? size : sizeof buffer, 0);
+        ssize_t received = load.wire->receive(link, buffer, size < sizeof buffer ? size : sizeof buffer);
         if (received < 0)
             fail("recv");
         if (received == 0)
@@ -155,12 +228,11 @@ static void receive_all(int fd, uint64_t size)
 }
 
 /* One message there and back, after which the server has certainly accepted the connection. */
-static int connect_and_greet(void)
+static void connect_and_greet(struct link *link)
 {
-    int fd = connect_blocking();
-    send_all(fd, message, load.size);
-    receive_all(fd, load.size);
-    return fd;
+    connect_blocking(link);
+    send_all(link, message, load.size);
+    receive_all(link, load.size);
 }
 
 /* Echo and churn: many connections, one epoll. */
@@ -168,24 +240,29 @@ static int connect_and_greet(void)
 static void watch(struct connection *connection, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = connection};
-    if (epoll_ctl(epoll_fd, operation, connection->fd, &event) < 0)
+    if (epoll_ctl(epoll_fd, operation, connection->link.fd, &event) < 0)
         fail("epoll_ctl");
+    connection->watched = events;
+}
+
+/* Watch for what the link waits for, and always for the end of the connection. */
+static void watch_again(struct connection *connection)
+{
+    uint32_t events = EPOLLIN | connection->link.send_waits | connection->link.receive_waits;
+    if (events != connection->watched)
+        watch(connection, EPOLL_CTL_MOD, events);
 }
 
 static void send_some(struct connection *connection)
 {
-    ssize_t sent = send(connection->fd, message + connection->sent, load.size - connection->sent, MSG_NOSIGNAL);
+    ssize_t sent = load.wire->send(&connection->link, message + connection->sent, load.size - connection->sent);
     if (sent < 0) {
         if (errno != EAGAIN)
             fail("send");
         sent = 0;
     }
     connection->sent += (size_t)sent;
-    bool polls_out = connection->sent < load.size;
-    if (polls_out != connection->polls_out) {
-        watch(connection, EPOLL_CTL_MOD, polls_out ? EPOLLIN | EPOLLOUT : EPOLLIN);
-        connection->polls_out = polls_out;
-    }
+    watch_again(connection);
 }
 
 static void begin_message(struct connection *connection)
@@ -202,9 +279,8 @@ static void make_nonblocking(int fd)
 
 static void begin_client(struct connection *connection)
 {
-    connection->fd = connect_blocking();
-    connection->polls_out = false;
-    make_nonblocking(connection->fd);
+    connect_blocking(&connection->link);
+    make_nonblocking(connection->link.fd);
     watch(connection, EPOLL_CTL_ADD, EPOLLIN);
     begin_message(connection);
 }
@@ -212,7 +288,8 @@ static void begin_client(struct connection *connection)
 /* Whether this ends a message, or in churn a connection. */
 static bool receive_some(struct connection *connection)
 {
-    ssize_t received = recv(connection->fd, buffer, sizeof buffer, 0);
+    ssize_t received = load.wire->receive(&connection->link, buffer, sizeof buffer);
+    watch_again(connection);
     if (received < 0) {
         if (errno == EAGAIN)
             return false;
@@ -222,7 +299,7 @@ static bool receive_some(struct connection *connection)
     if (received == 0) {
         if (!load.ends_with_close || !complete)
             fail_plainly("the server closed the connection");
-        close(connection->fd);
+        load.wire->close(&connection->link);
         return true;
     }
     connection->received += (size_t)received;
@@ -233,7 +310,7 @@ static bool receive_some(struct connection *connection)
     if (!load.ends_with_close)
         return true;
     /* The server's EOF, which comes next, tells that it has done all its work for this connection. */
-    shutdown(connection->fd, SHUT_WR);
+    load.wire->end(&connection->link);
     return false;
 }
 
@@ -252,9 +329,13 @@ static void run_messages(uint64_t count)
             fail_plainly("the server has not answered for a long time: was a message lost?");
         for (int i = 0; i < ready; i++) {
             struct connection *connection = events[i].data.ptr;
-            if (events[i].events & EPOLLOUT)
+            struct link *link = &connection->link;
+            if (events[i].events & link->send_waits)
                 send_some(connection);
-            if (!(events[i].events & ~(uint32_t)EPOLLOUT) || !receive_some(connection))
+            /* What the peer sends is for the sender, if that waits for it, as in the handshake of TLS. */
+            if (link->send_waits & EPOLLIN || !(events[i].events & (link->receive_waits | EPOLLERR | EPOLLHUP)))
+                continue;
+            if (!receive_some(connection))
                 continue;
             done++;
             if (begun < count) {
@@ -272,33 +353,33 @@ static void open_connections(void)
     if (epoll_fd < 0 || connections == NULL)
         fail("preparing");
     for (int i = 0; i < load.idle; i++)
-        connect_and_greet();
+        connect_and_greet(&(struct link){.fd = -1});
     for (int i = 0; i < load.active && !load.ends_with_close; i++) {
-        connections[i].fd = connect_and_greet();
-        make_nonblocking(connections[i].fd);
+        connect_and_greet(&connections[i].link);
+        make_nonblocking(connections[i].link.fd);
         watch(&connections[i], EPOLL_CTL_ADD, EPOLLIN);
     }
 }
 
 /* Request, send and receive: one connection. */
 
-static void run_request(int fd, uint64_t count)
+static void run_request(struct link *link, uint64_t count)
 {
     unsigned char header[8];
     for (int i = 0; i < 8; i++)
         header[i] = (unsigned char)(count >> (56 - 8 * i));
-    send_all(fd, (char *)header, sizeof header);
+    send_all(link, (char *)header, sizeof header);
     if (strcmp(load.mode, "receive") == 0) {
-        receive_all(fd, count);
+        receive_all(link, count);
         return;
     }
     if (strcmp(load.mode, "send") == 0)
         for (uint64_t left = count; left > 0;) {
             size_t size = left < sizeof message ? (size_t)left : sizeof message;
-            send_all(fd, message, size);
+            send_all(link, message, size);
             left -= size;
         }
-    receive_all(fd, 1);
+    receive_all(link, 1);
 }
 
 /* The process. */
@@ -344,11 +425,11 @@ int main(int argc, char **argv)
     if (load.size > 0)
         message[load.size - 1] = '\n';
     bool is_echo = load.ends_with_close || strcmp(load.mode, "echo") == 0;
-    int fd = -1;
+    struct link link;
     if (is_echo)
         open_connections();
     else
-        fd = connect_blocking();
+        connect_blocking(&link);
     puts("ready");
     fflush(stdout);
     char line[64];
@@ -357,7 +438,7 @@ int main(int argc, char **argv)
         if (is_echo)
             run_messages(count);
         else
-            run_request(fd, count);
+            run_request(&link, count);
         printf("%llu\n", (unsigned long long)(cpu_ns() - before));
         fflush(stdout);
     }

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import certificate
 from kinds import Kind
 
 HERE = Path(__file__).parent
@@ -27,28 +29,46 @@ class Failed(Exception):
     """A load generator or a server could not be had, or gave up. The message is for the user."""
 
 
-def compile_load(directory: Path) -> Path:
+def compile_load(directory: Path, with_tls: bool) -> Path:
     """
     Compile the load generator.
 
     Args:
         directory: Where the program goes.
+        with_tls: Whether it is to know TLS, for which OpenSSL's headers are needed.
 
     Returns:
         Its path.
 
     Raises:
-        Failed: There is no C compiler, or it failed.
+        Failed: There is no C compiler, or it failed, or there is no OpenSSL to compile with.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise Failed("no C compiler found: the load generator needs cc or gcc (Debian, Ubuntu: apt install gcc)")
     program = directory / "load"
     command = [compiler, "-O2", "-o", str(program), str(HERE / "load.c")]
+    if with_tls:
+        command += ["-DWITH_TLS", "-lssl", "-lcrypto"]
     compiled = subprocess.run(command, capture_output=True, text=True)
     if compiled.returncode != 0:
-        raise Failed(f"{' '.join(command)} failed:\n{compiled.stderr}")
+        problem = f"{' '.join(command)} failed:\n{compiled.stderr}"
+        if with_tls:
+            problem += (
+                "For the tls rows, the load generator needs OpenSSL and its headers (Debian, Ubuntu: apt install "
+                "libssl-dev). To do without, ask for other rows with --rows."
+            )
+        raise Failed(problem)
     return program
+
+
+def make_certificate(directory: Path) -> None:
+    """Make the certificate of all servers that get the same *directory*."""
+    certificate.write_certificate(_certificate_in(directory))
+
+
+def _certificate_in(directory: Path) -> Path:
+    return directory / "certificate.pem"
 
 
 class Load:
@@ -129,7 +149,7 @@ class Server:
         kind: What it runs.
         services: What it offers.
         core: The processor that it runs on.
-        directory: For its sockets.
+        directory: For its sockets; `make_certificate` was called with it, if there is TLS in the services.
 
     Raises:
         Failed: It ended at once. What it had to say is on our standard error.
@@ -142,7 +162,7 @@ class Server:
             [sys.executable, str(HERE / "server.py"), kind.name, str(core), *services],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**environment, "TMPDIR": str(directory)},
+            env={**environment, "TMPDIR": str(directory), certificate.VARIABLE: str(_certificate_in(directory))},
             text=True,
             start_new_session=True,  # Ctrl-C is for us, and we end our processes
         )
@@ -180,9 +200,11 @@ class Server:
             with socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET) as connection:
                 connection.settimeout(PATIENCE_S)
                 connection.connect(place if family == "unix" else ("127.0.0.1", int(place)))
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(1):
-                    pass
+                if family == "tls":
+                    with _unverified().wrap_socket(connection) as secured:
+                        _hang_up(secured)
+                else:
+                    _hang_up(connection)
         except OSError as error:
             raise Failed(f"{self.kind.name}, {service}: a connection without data failed: {error}") from error
 
@@ -204,3 +226,17 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End our side of *connection*, and wait for the end of the other."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(1):
+        pass

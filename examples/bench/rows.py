@@ -60,6 +60,11 @@ class Row:
     step: int = 1
     warm_up: int = 3000
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether clients connect by TLS."""
+        return self.service.startswith("tls")
+
     def rounded(self, count: float) -> int:
         """A number of things near *count* that can be measured."""
         return max(round(count / self.step), 1) * self.step
@@ -69,6 +74,7 @@ class Row:
 _DEFAULT = {
     *("tcp-64B-x1", "tcp-1KiB-x50", "tcp-64KiB-x50", "buffered-1KiB-x50", "readexactly-1KiB-x50", "readline-1KiB-x50"),
     *("unix-1KiB-x50", "udp-1KiB-x50", "bulk-send", "bulk-receive", "churn-x20", "spawn-x1", "idle-memory"),
+    *("tls-1KiB-x50", "tls-handshake-x20"),
 }
 
 
@@ -85,6 +91,18 @@ def _echo_rows() -> list[Row]:
     return rows
 
 
+def _tls_rows() -> list[Row]:
+    rows = []
+    for size_name in ("64B", "1KiB", "64KiB"):
+        for active in (1, 50):
+            rows.append(Row(f"tls-{size_name}-x{active}", "tls", size=SIZES[size_name], active=active))
+    for service in ("tls-memory", "tls-pyopenssl"):
+        for size_name in ("1KiB", "64KiB"):
+            rows.append(Row(f"{service}-{size_name}-x50", service, size=SIZES[size_name], active=50))
+    rows.append(Row("tls-handshake-x20", "tls", load="churn", unit=US_PER_CONNECTION, size=64, active=20, warm_up=200))
+    return rows
+
+
 def _all_rows() -> list[Row]:
     return [
         *_echo_rows(),
@@ -94,6 +112,7 @@ def _all_rows() -> list[Row]:
             "bulk-receive-buffered", "sink-buffered", load="send", unit=MS_PER_GB, step=10_000_000, warm_up=100_000_000
         ),
         Row("churn-x20", "protocol", load="churn", unit=US_PER_CONNECTION, size=64, active=20, warm_up=500),
+        *_tls_rows(),
         Row("spawn-x1", "spawn", load="request", unit=US_PER_CHILD, warm_up=40),
         Row("spawn-x20", "spawn-parallel", load="request", unit=US_PER_CHILD, step=20, warm_up=40),
         Row("idle-memory", "protocol", unit=KIB_PER_CONNECTION, active=0, idle=IDLE_CONNECTIONS),

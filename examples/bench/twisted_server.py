@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from certificate import certificate_path
 from twisted.internet import asyncioreactor, epollreactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IPushProducer
@@ -158,6 +159,19 @@ def on_tcp(protocol: type[Protocol]) -> Callable[[Any], str]:
     return start
 
 
+def on_tls(protocol: type[Protocol]) -> Callable[[Any], str]:
+    def start(reactor: Any) -> str:
+        # Here, so that the servers without TLS do not have it in their memory.
+        from twisted.internet.ssl import PrivateCertificate
+
+        with open(certificate_path(), "rb") as file:
+            options = PrivateCertificate.loadPEM(file.read()).options()
+        port = reactor.listenSSL(0, Factory.forProtocol(protocol), options, interface="127.0.0.1")
+        return f"tls:{port.getHost().port}"
+
+    return start
+
+
 def on_unix(protocol: type[Protocol]) -> Callable[[Any], str]:
     def start(reactor: Any) -> str:
         path = os.path.join(tempfile.mkdtemp(), "socket")
@@ -184,6 +198,8 @@ STARTERS = {
     "sink": on_tcp(Sink),
     "spawn": on_tcp(Spawner),
     "spawn-parallel": on_tcp(ParallelSpawner),
+    "tls": on_tls(Echo),
+    "tls-pyopenssl": on_tls(Echo),  # Twisted has no other
 }
 
 

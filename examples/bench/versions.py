@@ -16,8 +16,9 @@ def versions() -> dict[str, str | None]:
         "python": sys.version,
         # Without profile-guided optimization an interpreter is slower by a fifth to a half, which C extensions are not.
         "python configured with": sysconfig.get_config_var("CONFIG_ARGS"),
-        **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop")},
+        **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop", "pyopenssl")},
         "openssl": ssl.OPENSSL_VERSION,
+        "openssl of pyopenssl": _openssl_of_cryptography(),
         "libc": " ".join(platform.libc_ver()),
         "kernel": platform.platform(),
         "processor": _processor(),
@@ -30,6 +31,15 @@ def _distribution(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _openssl_of_cryptography() -> str | None:
+    """The OpenSSL that pyOpenSSL uses: mostly one that comes with the package ``cryptography``."""
+    try:
+        from cryptography.hazmat.backends.openssl.backend import backend
+    except ImportError:
+        return None
+    return backend.openssl_version_text()
 
 
 def _processor() -> str:

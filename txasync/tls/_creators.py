@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet._sslverify import ClientTLSOptions
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -51,11 +52,13 @@ def connection_maker(
             f"server_hostname is needed with {given!r}, to check whom the certificate is for: give the server's name "
             f"or address, or '' for no such check"
         )
-    named = Host(server_hostname) if server_hostname else None
-    # Its own check lets a certificate pass that has no subjectAltName at all.
-    own = Host(given._hostname) if isinstance(given, ClientTLSOptions) else None
-    hosts = [host for host in (named, own) if host is not None]
-    return lambda: _client_engine(creator, None if named is None else named.name_for_sni(), hosts)
+    hosts = [Host(server_hostname)] if server_hostname else []
+    name = hosts[0].name_for_sni() if hosts else None
+    if not isinstance(given, ClientTLSOptions):
+        return lambda: _client_engine(creator, name, hosts)
+    unchecking = _without_its_own_check(creator)
+    hosts.append(Host(given._hostnameASCII))
+    return lambda: _client_engine(unchecking, name, hosts)
 
 
 def _creator(given: Any, server_side: bool) -> Creator | None:
@@ -70,6 +73,26 @@ def _creator(given: Any, server_side: bool) -> Creator | None:
     if IOpenSSLContextFactory.providedBy(given) or callable(getattr(given, "getContext", None)):
         return lambda _stand_in: SSL.Connection(given.getContext(), None)
     return None
+
+
+def _without_its_own_check(creator: Creator) -> Creator:
+    """
+    *creator*, one of ``optionsForClientTLS()``, with the check of the host left to us.
+
+    That of Twisted 26 logs a certificate that has no name at all, lets it pass, and leaves a reference cycle.
+    """
+
+    def create(stand_in: TLSProtocolStandIn) -> SSL.Connection:
+        connection = creator(stand_in)
+        # Not without a callback: OpenSSL would keep the one that is there, which pyOpenSSL would free.
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _as_openssl_says)
+        return connection
+
+    return create
+
+
+def _as_openssl_says(_connection: SSL.Connection, _certificate: X509, _code: int, _depth: int, ok: int) -> bool:
+    return bool(ok)
 
 
 def _server_engine(creator: Creator) -> PyOpenSSLEngine:

@@ -42,22 +42,36 @@ class Engine(abc.ABC):
     Attributes:
         want_read: Raised where more bytes of the peer are needed.
         want_write: Raised where the socket takes no more.
-        wire: Where encrypted bytes come and go; None if that is a socket of the engine's.
-        read: Takes a size in bytes, returns at most as many, and ``b""`` after the peer's close_notify.
-        pending: Whether there is something to read in hand, as far as that is known: true, and ``read`` finds out.
-        write: Takes bytes, returns how many of them were encrypted; when called again after *want_write*, at least
-            the same bytes.
     """
 
-    __slots__ = ("pending", "read", "wire", "write")
+    __slots__ = ()
 
     want_read: type[Exception]
     want_write: type[Exception]
 
-    read: Callable[[int], bytes]
-    pending: Callable[[], int | bool]
-    write: Callable[[bytes | memoryview], int]
-    wire: Wire | None
+    @property
+    @abc.abstractmethod
+    def wire(self) -> Wire | None:
+        """Where encrypted bytes come and go; None if that is a socket of the engine's."""
+
+    @property
+    @abc.abstractmethod
+    def read(self) -> Callable[[int], bytes]:
+        """What takes a size in bytes, and returns at most as many; ``b""`` after the peer's close_notify."""
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> Callable[[], int | bool]:
+        """What tells whether there is something to read in hand: if it is true, reading finds out."""
+
+    @property
+    @abc.abstractmethod
+    def write(self) -> Callable[[bytes | memoryview], int]:
+        """
+        What takes bytes, and returns how many of them were encrypted.
+
+        After *want_write* it must be given the same bytes again, and perhaps more.
+        """
 
     @abc.abstractmethod
     def read_into(self, buffer: memoryview) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,12 +12,16 @@ from OpenSSL import SSL
 from ._engine import Engine, HandshakeInfo, Wire
 from ._errors import TLSError, TLSVerificationError
 from ._peer_certificate import as_stdlib_dict
+from ._records import RecordCounter
 from ._verification import Host, chain_refusal, refusal
 
 __all__ = ["PyOpenSSLEngine", "TLSProtocolStandIn"]
 
-# As much as Twisted takes at once. What there is to send is mostly less: a record.
-TAKE_SIZE = 32 * 1024
+# What a record holds at most. Who reads so much reads all of it.
+LARGEST_RECORD = 16 * 1024
+
+# What there is to send is mostly less. More than this, and what was written of it is copied once more.
+TAKE_SIZE = 128 * 1024
 
 
 class TLSProtocolStandIn:
@@ -47,6 +51,7 @@ class TLSProtocolStandIn:
         """The peer is not who it should be: the connection is to fail, for *reason*, a ``Failure``."""
         if self.failure is None:
             self.failure = reason.value
+        reason.cleanFailure()  # its frames have the connection
 
     def abortConnection(self) -> None:
         """End the connection."""
@@ -63,7 +68,7 @@ class PyOpenSSLEngine(Engine):
         hosts: Whom the peer's certificate must be for, all of them.
     """
 
-    __slots__ = ("_connection", "_context", "_hosts", "_stand_in")
+    __slots__ = ("_connection", "_context", "_hosts", "_may_hold", "_records", "_stand_in")
 
     want_read = SSL.WantReadError
     want_write = SSL.WantWriteError
@@ -73,12 +78,37 @@ class PyOpenSSLEngine(Engine):
         self._context = connection.get_context()
         self._stand_in = stand_in
         self._hosts = hosts
-        self.wire = Wire(connection.bio_write, self._take)
-        self.read = self._read
-        self.write = connection.send
-        self.pending = _perhaps
+        # To ask for what is not there raises an exception, which takes as long as a third of a message. So records are
+        # counted on the way in, and it is known whether there may be something on the way out.
+        self._records = RecordCounter()
+        self._may_hold = True
+
+    # Not kept, as they are methods of this very object.
+
+    @property
+    def wire(self) -> Wire:
+        return Wire(self._feed, self._take)
+
+    @property
+    def read(self) -> Callable[[int], bytes]:
+        return self._read
+
+    @property
+    def pending(self) -> Callable[[], bool]:
+        return self._pending
+
+    @property
+    def write(self) -> Callable[[bytes | memoryview], int]:
+        return self._write
+
+    def _feed(self, data: bytes) -> None:
+        self._records.feed(data)
+        self._connection.bio_write(data)
 
     def _take(self) -> bytes:
+        if not self._may_hold:
+            return b""
+        self._may_hold = False
         taken = []
         try:
             while True:
@@ -91,17 +121,44 @@ class PyOpenSSLEngine(Engine):
 
     def _read(self, size: int) -> bytes:
         try:
-            return self._connection.recv(size)
+            data = self._connection.recv(size)
         except SSL.ZeroReturnError:
+            self._nothing_left()
             return b""
+        except SSL.Error:
+            self._nothing_left()
+            raise
+        if len(data) < size or size >= LARGEST_RECORD:
+            self._records.count -= 1
+        return data
 
     def read_into(self, buffer: memoryview) -> int:
         try:
-            return self._connection.recv_into(buffer)  # type: ignore[arg-type]
+            received = self._connection.recv_into(buffer)  # type: ignore[arg-type]
         except SSL.ZeroReturnError:
+            self._nothing_left()
             return 0
+        except SSL.Error:
+            self._nothing_left()
+            raise
+        if received < len(buffer) or received >= LARGEST_RECORD:
+            self._records.count -= 1  # else there may be a part of it left
+        return received
+
+    def _nothing_left(self) -> None:
+        # What was read on the way, a renegotiation or the like, may have been answered.
+        self._may_hold = True
+        self._records.count = 0
+
+    def _pending(self) -> bool:
+        return self._records.count > 0
+
+    def _write(self, data: bytes | memoryview) -> int:
+        self._may_hold = True
+        return self._connection.send(data)
 
     def do_handshake(self) -> None:
+        self._may_hold = True
         try:
             self._connection.do_handshake()
         finally:
@@ -115,6 +172,7 @@ class PyOpenSSLEngine(Engine):
             host.check(self._connection)
 
     def shut_down(self) -> None:
+        self._may_hold = True
         # The first call sends; the second one looks for the peer's close_notify, and finds anything else an error.
         if not self._connection.shutdown():
             self._connection.shutdown()
@@ -169,10 +227,6 @@ class PyOpenSSLEngine(Engine):
 
     def disconnect(self) -> None:
         """There is no socket."""
-
-
-def _perhaps() -> bool:
-    return True
 
 
 def _explanation(connection: SSL.Connection, error: SSL.Error) -> OSError:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ._engine import Engine, HandshakeInfo, Wire
 
 __all__ = ["StdlibEngine", "stdlib_engine"]
 
-# Where wrap_bio() is somebody else's, what it does there (the system's trust store asked, say) must be done.
-_OWN_WRAP_BIO = next(base for base in ssl.SSLContext.__mro__ if base.__module__ == "ssl").wrap_bio  # type: ignore[attr-defined]
+# Somebody may have put another class in its place, as truststore does.
+_STDLIB_CONTEXT: Any = next(base for base in ssl.SSLContext.__mro__ if base.__module__ == "ssl")
+
+# Past the property of that class, which makes a member of an enumeration of each value, ten times as dear.
+_OPTIONS: Any = _STDLIB_CONTEXT.__base__.options
+
+_changing_options = threading.Lock()
 
 
 def stdlib_engine(
@@ -37,45 +41,36 @@ def stdlib_engine(
 
 
 def _stands_on_sockets(context: ssl.SSLContext) -> bool:
+    # What a wrap_bio() of somebody else's does, such as asking the system whom to trust, must be done.
     wrap_bio = getattr(context.wrap_bio, "__func__", None)
-    return wrap_bio is _OWN_WRAP_BIO and context.sslobject_class is ssl.SSLObject and hasattr(context, "_wrap_socket")
+    return (
+        wrap_bio is _STDLIB_CONTEXT.wrap_bio
+        and context.sslobject_class is ssl.SSLObject
+        and hasattr(context, "_wrap_socket")
+    )
 
 
 def _on_socket(
     context: ssl.SSLContext, server_side: bool, server_hostname: str | None, sock: socket.socket
 ) -> StdlibEngine:
-    with _end_is_no_error(context):
-        ssl_object = SocketSSLObject.on_socket(context, sock, server_side, server_hostname)
-    return StdlibEngine(ssl_object, None)
-
-
-_changing_options = threading.Lock()
-
-
-@contextlib.contextmanager
-def _end_is_no_error(context: ssl.SSLContext) -> Iterator[None]:
-    """
-    Have what is made of *context* here take the end of TCP as an end.
-
-    Otherwise OpenSSL 3 answers it with an alert, and refuses to send the rest. In memory it never learns of the end.
-    Only a context has options, so for that moment it has one more.
-    """
-    option = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    # OpenSSL 3 takes the end of TCP without close_notify for a failure: it answers with an alert, and refuses to send
+    # the rest. In memory it never learns of that end. Only contexts have options: so this one has one more for a moment.
     with _changing_options:
-        before = context.options
-        context.options = before | option
+        before = _OPTIONS.__get__(context)
+        _OPTIONS.__set__(context, before | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
         try:
-            yield
+            ssl_object = SocketSSLObject.on_socket(context, sock, server_side, server_hostname)
         finally:
-            context.options = before
+            _OPTIONS.__set__(context, before)
+    return StdlibEngine(ssl_object, None)
 
 
 def _in_memory(context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> StdlibEngine:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     ssl_object = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
-    engine = StdlibEngine(ssl_object, Wire(incoming.write, outgoing.read))
-    engine.pending = lambda: incoming.pending or ssl_object.pending()
-    return engine
+    return StdlibEngine(
+        ssl_object, Wire(incoming.write, outgoing.read), lambda: incoming.pending or ssl_object.pending()
+    )
 
 
 class SocketSSLObject(ssl.SSLObject):
@@ -130,25 +125,44 @@ class StdlibEngine(Engine):
     Args:
         ssl_object: In its first state.
         wire: Its memory; None if it stands on a socket.
+        pending: Tells whether there is something to read in hand. Default: what *ssl_object* tells, which does not know
+            what is in its memory.
     """
 
-    __slots__ = ("_context", "_ssl_object")
+    __slots__ = ("_context", "_inner", "_pending", "_ssl_object", "_wire")
 
     want_read = ssl.SSLWantReadError
     want_write = ssl.SSLWantWriteError
 
-    def __init__(self, ssl_object: ssl.SSLObject, wire: Wire | None) -> None:
+    def __init__(self, ssl_object: ssl.SSLObject, wire: Wire | None, pending: Callable[[], int] | None = None) -> None:
         self._ssl_object = ssl_object
         self._context = ssl_object.context
-        self.wire = wire
+        self._wire = wire
         # Past the methods of ssl_object, which cost a call each and add nothing here.
-        inner = ssl_object._sslobj  # type: ignore[attr-defined]
-        self.read = inner.read
-        self.write = inner.write
-        self.pending = inner.pending
+        self._inner: Any = ssl_object._sslobj  # type: ignore[attr-defined]
+        self._pending: Callable[[], int] = pending or self._inner.pending
+
+    @property
+    def wire(self) -> Wire | None:
+        return self._wire
+
+    @property
+    def read(self) -> Callable[[int], bytes]:
+        read: Callable[[int], bytes] = self._inner.read
+        return read
+
+    @property
+    def pending(self) -> Callable[[], int]:
+        return self._pending
+
+    @property
+    def write(self) -> Callable[[bytes | memoryview], int]:
+        write: Callable[[bytes | memoryview], int] = self._inner.write
+        return write
 
     def read_into(self, buffer: memoryview) -> int:
-        return self.read(len(buffer), buffer)  # type: ignore[call-arg, return-value]
+        received: int = self._inner.read(len(buffer), buffer)
+        return received
 
     def do_handshake(self) -> None:
         self._ssl_object.do_handshake()

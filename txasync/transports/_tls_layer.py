@@ -9,7 +9,7 @@ from ..tls import Engine
 from ._reports import call_protocol
 from ._services import LoopServices
 from ._tls import SSLTransport
-from ._tls_life import State
+from ._tls_life import State, TLSLife
 
 __all__ = ["LayeredSSLTransport"]
 
@@ -25,8 +25,9 @@ class LayeredSSLTransport(SSLTransport):
     __slots__ = ("_feed", "_held_up", "_take")
 
     def __init__(self, services: LoopServices, engine: Engine, *args: Any, **kwargs: Any) -> None:
-        assert engine.wire is not None
-        self._feed, self._take = engine.wire
+        wire = engine.wire
+        assert wire is not None
+        self._feed, self._take = wire
         self._held_up = False
         super().__init__(services, engine, *args, **kwargs)
 
@@ -108,7 +109,8 @@ class _Below(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._transport._fed_eof()
-        return True  # there may be something to send yet
+        # There may be something to send yet; but TLS does not stay half open.
+        return not isinstance(self._transport._below, TLSLife)
 
     def pause_writing(self) -> None:
         self._transport._hold_up()

@@ -308,9 +308,9 @@ class TLSLife(asyncio.Transport):
         self._push()
         self._state = State.ENDED
         self._below.set_protocol(_Lingering(self))
-        if self._below.can_write_eof():
+        try:
             self._below.write_eof()
-        else:
+        except NotImplementedError:
             self._below.close()
 
     def _give_up_shutdown(self) -> None:

@@ -28,6 +28,11 @@ class SocketSSLTransport(SSLTransport):
     def below_protocol(self) -> asyncio.BaseProtocol:
         return _Readiness(self)
 
+    def _receive_again(self) -> None:
+        # A stream that was upgraded on Python 3.11 to 3.13 goes on pausing the transport that it had before.
+        if self._below.is_reading():
+            super()._receive_again()
+
     def _wait_for_room(self) -> None:
         self._wants_room = True
         self._below.watch_writing()
