@@ -262,3 +262,24 @@ def test_the_demo_listens_where_it_is_told(situation: list[str]) -> None:
     with Example([*PYTHON, "two_worlds.py", *options, *situation]) as demo:
         assert follow_the_demo(demo, r"\w+Reactor") == (port, f"http://127.0.0.1:{web_port}/")
         assert demo.end()[0] == 0
+
+
+def test_each_kind_of_tls_context_talks_to_each() -> None:
+    """By the right name; a wrong one is refused, whichever library checks it."""
+    # Twisted passes pyOpenSSL's own objects to pyOpenSSL, which warns of it.
+    with Example([sys.executable, "tls_echo.py"]) as example:
+        code, lines = example.end()
+    assert code == 0
+    talks = [line for line in lines if " to " in line and ": " in line]
+    assert len(talks) == 3 * 4 * 2
+    assert sum("TLSv1." in line and "to localhost" in line for line in talks) == 3 * 4
+    assert sum("refused" in line and "example.org" in line for line in talks) == 3 * 4
+
+
+def test_tls_goes_from_either_world_to_the_other() -> None:
+    """One reactor, one CertificateOptions, both kinds of server."""
+    with Example([sys.executable, "tls_both_worlds.py"]) as example:
+        code, lines = example.end()
+    assert code == 0
+    assert "Twisted has heard: Guten Tag" in lines
+    assert "asyncio has heard: Bonjour" in lines

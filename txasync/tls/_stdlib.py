@@ -54,7 +54,7 @@ def _on_socket(
     context: ssl.SSLContext, server_side: bool, server_hostname: str | None, sock: socket.socket
 ) -> StdlibEngine:
     # OpenSSL 3 takes the end of TCP without close_notify for a failure: it answers with an alert, and refuses to send
-    # the rest. In memory it never learns of that end. Only contexts have options: so this one has one more for a moment.
+    # the rest. In memory it never learns of that end. Only contexts have options; so this one has one more, shortly.
     with _changing_options:
         before = _OPTIONS.__get__(context)
         _OPTIONS.__set__(context, before | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
