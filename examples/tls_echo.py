@@ -3,9 +3,9 @@ One TLS echo server for each kind of context, and one client of each kind for ea
 
     python examples/tls_echo.py
 
-The contexts are the standard library's and pyOpenSSL's, as asyncio's libraries and Twisted's applications have them. Any
-may talk to any. A line tells what each pair has negotiated, or that the certificate was refused, where the client wanted
-to talk to somebody else.
+The contexts are the standard library's and pyOpenSSL's, as asyncio's libraries and Twisted's applications have them.
+Any may talk to any. A line tells what each pair has negotiated, or that the certificate was refused, where the client
+wanted to talk to somebody else.
 """
 
 from __future__ import annotations

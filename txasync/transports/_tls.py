@@ -251,7 +251,7 @@ class SSLTransport(TLSLife):
 
     def writelines(self, list_of_data: Iterable[BytesLike]) -> None:
         # One record, and one call of the system, where there might be several.
-        self.write(b"".join(list_of_data))
+        self.write(b"".join(map(as_bytes_like, list_of_data)))
 
     def can_write_eof(self) -> bool:
         return False
