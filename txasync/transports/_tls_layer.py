@@ -83,6 +83,8 @@ class LayeredSSLTransport(SSLTransport):
             call_protocol(self._services.call_exception_handler, self, "pause_writing")
 
     def _let_go(self) -> None:
+        if not self._held_up:
+            self._flow.paused = True  # it was before the upgrade, by a transport below that does not tell
         self._held_up = False
         if self._backlog:
             self._send_backlog()

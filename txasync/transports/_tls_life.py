@@ -63,6 +63,7 @@ class TLSLife(asyncio.Transport):
         "_closing",
         "_concluded",
         "_connected",
+        "_delivered",
         "_engine",
         "_eof_told",
         "_error",
@@ -101,7 +102,7 @@ class TLSLife(asyncio.Transport):
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._information: dict[str, Any] = {}
-        self._below_ended = self._eof_told = self._closing = self._lost = False
+        self._below_ended = self._delivered = self._eof_told = self._closing = self._lost = False
         self.set_protocol(protocol)
 
     def stand_on(self, below: Any) -> None:
@@ -268,6 +269,7 @@ class TLSLife(asyncio.Transport):
             logger.warning("returning true from eof_received() has no effect when using ssl")
 
     def _shut_down(self) -> None:
+        self._delivered = not self.get_write_buffer_size()
         self._state = State.SHUTDOWN
         self._below.resume_reading()
         self._go_on_with_shutdown()
@@ -352,6 +354,8 @@ class TLSLife(asyncio.Transport):
         self._stop()
         self._engine.disconnect()
         own_error, self._error = self._error, None
+        if self._eof_told and self._delivered:
+            error = None  # it has ended, and has everything: that it does not wait for our goodbye is its affair
         error = own_error or error
         self._state = State.ENDED
         self._closing = self._lost = True
