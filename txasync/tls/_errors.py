@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 __all__ = ["TLSError", "TLSVerificationError"]
 
@@ -23,6 +24,10 @@ class TLSError(ssl.SSLError):
         super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, text)
         self.library = "SSL"
         self.reason = text.partition(";")[0].partition(":")[0].upper().replace(" ", "_")
+        self._arguments: tuple[object, ...] = (text,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
 
 
 class TLSVerificationError(TLSError, ssl.SSLCertVerificationError):
@@ -41,3 +46,4 @@ class TLSVerificationError(TLSError, ssl.SSLCertVerificationError):
         super().__init__(f"certificate verify failed: {verify_message}")
         self.verify_code = verify_code
         self.verify_message = verify_message
+        self._arguments = (verify_code, verify_message)

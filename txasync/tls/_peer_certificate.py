@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import struct
 from collections.abc import Iterable, Iterator
 from ssl import _txt2obj  # type: ignore[attr-defined]
 from typing import Any
@@ -91,7 +92,7 @@ def _general_name(name: x509.GeneralName) -> tuple[str, Any]:
 
 def _address(address: Any) -> str:
     if isinstance(address, ipaddress.IPv6Address):
-        return ":".join(f"{int(group, 16):X}" for group in address.exploded.split(":"))
+        return ":".join(f"{group:X}" for group in struct.unpack("!8H", address.packed))
     return str(address) if isinstance(address, ipaddress.IPv4Address) else "<invalid>"
 
 

@@ -102,8 +102,9 @@ class PyOpenSSLEngine(Engine):
         return self._write
 
     def _feed(self, data: bytes) -> None:
-        self._records.feed(data)
-        self._connection.bio_write(data)
+        if data:
+            self._records.feed(data)
+            self._connection.bio_write(data)
 
     def _take(self) -> bytes:
         if not self._may_hold:

@@ -89,7 +89,7 @@ class SocketSSLObject(ssl.SSLObject):
     ) -> SocketSSLObject:
         """Begin TLS on *sock*, as ``SSLContext.wrap_bio`` does in memory, with its errors."""
         self = cls.__new__(cls)
-        name = server_hostname if server_hostname is None else server_hostname.encode("idna").decode("ascii")
+        name = server_hostname.encode("idna").decode("ascii") if isinstance(server_hostname, str) else server_hostname
         self._sslobj = context._wrap_socket(sock, server_side, name, owner=self)  # type: ignore[attr-defined]
         return self
 
@@ -118,6 +118,12 @@ class SocketSSLObject(ssl.SSLObject):
         super().unwrap()
 
 
+def _has_usual_methods(ssl_object: ssl.SSLObject) -> bool:
+    kind = type(ssl_object)
+    methods = (kind.read, kind.write, kind.pending)
+    return kind is SocketSSLObject or methods == (ssl.SSLObject.read, ssl.SSLObject.write, ssl.SSLObject.pending)
+
+
 class StdlibEngine(Engine):
     """
     TLS by an ``ssl.SSLObject``.
@@ -138,8 +144,8 @@ class StdlibEngine(Engine):
         self._ssl_object = ssl_object
         self._context = ssl_object.context
         self._wire = wire
-        # Past the methods of ssl_object, which cost a call each and add nothing here.
-        self._inner: Any = ssl_object._sslobj  # type: ignore[attr-defined]
+        # Past the methods of ssl_object, which cost a call each and add nothing, unless they are somebody else's.
+        self._inner: Any = ssl_object._sslobj if _has_usual_methods(ssl_object) else ssl_object  # type: ignore[attr-defined]
         self._pending: Callable[[], int] = pending or self._inner.pending
 
     @property

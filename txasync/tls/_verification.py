@@ -65,7 +65,7 @@ class Host:
                 verify_certificate_hostname(certificate.to_cryptography(), self._ascii)
             else:
                 verify_certificate_ip_address(certificate.to_cryptography(), self._address)
-        except (VerificationError, CertificateError) as error:
+        except Exception as error:  # also what a certificate that is out of order makes of its reader
             raise refusal(error, self.name) from error
 
 
