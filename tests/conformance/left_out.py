@@ -1,8 +1,8 @@
 """
 What of test.test_asyncio is left out on our loop, and why.
 
-The tests in `LEFT_OUT` are run all the same, if they do not hang: one that passes has lost its reason, and an entry that
-matches no test of the versions that it names is stale. Both fail the suite.
+The tests in `LEFT_OUT` are run all the same, if they do not hang: one that passes has lost its reason, and an entry
+that matches no test of the versions that it names is stale. Both fail the suite.
 """
 
 from __future__ import annotations
