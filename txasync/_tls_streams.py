@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .tls import EngineMaker, engine_maker
@@ -17,7 +17,7 @@ from .transports import (
     StreamTransport,
 )
 
-__all__ = ["TLSSettings", "TLSStreams", "take_unread", "waking"]
+__all__ = ["TLSSettings", "TLSStreams", "check_time_limits", "take_unread", "waking"]
 
 # As asyncio's.
 HANDSHAKE_TIMEOUT_S = 60.0
@@ -47,11 +47,22 @@ class TLSSettings(NamedTuple):
             TypeError: *given* is not accepted.
             ValueError: *given* needs a *server_hostname*; or a timeout is not positive.
         """
-        for name, timeout_s in ("handshake", handshake_timeout_s), ("shutdown", shutdown_timeout_s):
-            if timeout_s is not None and timeout_s <= 0:
-                raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout_s}")
+        check_time_limits({"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s})
         maker = engine_maker(given, server_side=server_side, server_hostname=server_hostname)
         return cls(maker, handshake_timeout_s, shutdown_timeout_s)
+
+
+def check_time_limits(arguments: Mapping[str, Any]) -> None:
+    """
+    Check what *arguments* say of the time that a handshake and the end may take, before anything is connected or bound.
+
+    Raises:
+        ValueError: One of them is not positive.
+    """
+    for name in "ssl_handshake_timeout", "ssl_shutdown_timeout":
+        timeout_s = arguments.get(name)
+        if timeout_s is not None and timeout_s <= 0:
+            raise ValueError(f"{name} should be a positive number, got {timeout_s}")
 
 
 class TLSStreams:

@@ -14,7 +14,7 @@ from ._private import SelectorEventLoop
 from ._rounds import Rounds
 from ._shutdown import OpenTransports
 from ._sockets import Sockets
-from ._tls_streams import TLSSettings, take_unread, waking
+from ._tls_streams import TLSSettings, check_time_limits, take_unread, waking
 from .polling import Poller, PollerSelector
 from .tls import check_accepted, default_server_hostname
 from .transports import (
@@ -92,6 +92,7 @@ class TransportLoop(SelectorEventLoop):
         self, protocol_factory: Any, *args: Any, ssl: Any = None, server_hostname: str | None = None, **kwargs: Any
     ) -> Any:
         check_accepted(ssl, server_side=False)
+        check_time_limits(kwargs)
         kwargs["server_hostname"] = default_server_hostname(ssl, server_hostname)
         return await super().create_connection(protocol_factory, *args, ssl=ssl, **kwargs)
 
@@ -99,19 +100,23 @@ class TransportLoop(SelectorEventLoop):
         self, protocol_factory: Any, *args: Any, ssl: Any = None, server_hostname: str | None = None, **kwargs: Any
     ) -> Any:
         check_accepted(ssl, server_side=False)
+        check_time_limits(kwargs)
         kwargs["server_hostname"] = default_server_hostname(ssl, server_hostname)
         return await super().create_unix_connection(protocol_factory, *args, ssl=ssl, **kwargs)
 
     async def create_server(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
         check_accepted(ssl, server_side=True)
+        check_time_limits(kwargs)
         return await super().create_server(protocol_factory, *args, ssl=ssl, **kwargs)
 
     async def create_unix_server(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
         check_accepted(ssl, server_side=True)
+        check_time_limits(kwargs)
         return await super().create_unix_server(protocol_factory, *args, ssl=ssl, **kwargs)
 
     async def connect_accepted_socket(self, protocol_factory: Any, *args: Any, ssl: Any = None, **kwargs: Any) -> Any:
         check_accepted(ssl, server_side=True)
+        check_time_limits(kwargs)
         return await super().connect_accepted_socket(protocol_factory, *args, ssl=ssl, **kwargs)
 
     async def start_tls(

@@ -431,16 +431,22 @@ def test_pending_counts_what_is_encrypted_yet() -> None:
 
 
 def test_errors_are_the_standard_librarys() -> None:
-    """They are explained already, but for one that says less than it could."""
-    engine = stdlib_engine(usual_client("stdlib"), False, "localhost", None)
-    for error in ssl.SSLError(1, "words"), ssl.SSLZeroReturnError(6, "words"), ConnectionResetError():
-        assert engine.explained(error) is error
-    end, failure = ssl.SSLEOFError(8, "words"), ssl.SSLEOFError(8, "words")
-    end.reason, failure.reason = "UNEXPECTED_EOF_WHILE_READING", None  # type: ignore[assignment]
-    assert engine.explained(end) is end
-    if ssl.OPENSSL_VERSION_INFO >= (3,):
-        assert isinstance(engine.explained(failure), ConnectionResetError)
-    engine.check_peer()
+    """They are explained already, but for one, of a socket, that says less than it could."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        on_socket, in_memory = (
+            stdlib_engine(usual_client("stdlib"), False, "localhost", sock) for sock in (ours, None)
+        )
+        for error in ssl.SSLError(1, "words"), ssl.SSLZeroReturnError(6, "words"), ConnectionResetError():
+            assert on_socket.explained(error) is error
+        end, failure = ssl.SSLEOFError(8, "words"), ssl.SSLEOFError(8, "words")
+        end.reason, failure.reason = "UNEXPECTED_EOF_WHILE_READING", None  # type: ignore[assignment]
+        assert on_socket.explained(end) is end
+        assert in_memory.explained(failure) is failure
+        if ssl.OPENSSL_VERSION_INFO >= (3,):
+            assert isinstance(on_socket.explained(failure), ConnectionResetError)
+    in_memory.check_peer()
 
 
 def test_a_certificate_is_shown_in_both_forms() -> None:

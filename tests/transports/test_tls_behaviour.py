@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 import sys
 from collections.abc import Callable
@@ -323,6 +324,26 @@ def test_a_peer_that_is_gone_is_a_connection_error(way: Way) -> None:
                 assert isinstance(errors[0], ConnectionResetError | BrokenPipeError), errors
                 assert protocol.transport.get_write_buffer_size() == 0
                 assert "eof_received" not in protocol.log
+
+    play_on_ours(scenario, way)
+
+
+@every_kind
+def test_a_file_fails_with_its_connection(way: Way) -> None:
+    """If the peer goes while it is sent, sendfile() is a ConnectionError, and the protocol hears of the loss once."""
+
+    async def scenario(stage: TLSStage) -> None:
+        protocol = stage.protocol()
+        peer = await stage.connect(protocol, sndbuf=SMALL)
+        sending = stage.loop.create_task(stage.loop.sendfile(protocol.transport, io.BytesIO(MUCH)))
+        while not peer.receive():
+            await stage.a_round()
+        peer.sock.close()
+        with pytest.raises(ConnectionError):
+            await sending
+        await protocol.lost
+        await stage.quiet()
+        assert protocol.log == ["connection_made", "connection_lost"]
 
     play_on_ours(scenario, way)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -271,24 +270,6 @@ async def reading_while_a_file_is_sent(stage: TLSStage) -> None:
         stage.note("count", await sending)
     await stage.quiet()
     protocol.note_state()
-
-
-@scenario
-async def gone_while_a_file_is_sent(stage: TLSStage) -> None:
-    """If the peer goes, sending fails, and the protocol hears of the loss."""
-    protocol = stage.protocol()
-    peer = await stage.connect(protocol, sndbuf=SMALL)
-    with a_file() as file:
-        sending = stage.loop.create_task(stage.loop.sendfile(protocol.transport, file))
-        await stage.until(lambda: not protocol.transport.is_reading())
-        while not peer.receive():
-            await stage.a_round()
-        peer.sock.close()
-        with contextlib.suppress(ConnectionError):
-            await sending
-            stage.note("sent")
-    await stage.quiet()
-    stage.note("lost", protocol.lost.done())
 
 
 @scenario

@@ -346,12 +346,11 @@ class Way(NamedTuple):
 
 WAYS = (
     Way("server", "stdlib"),
-    Way("client", "stdlib"),
-    Way("server", "memory"),
-    Way("client", "context"),
-    Way("client", "memory", COMBINATIONS[1]),
+    Way("client", "stdlib", COMBINATIONS[1]),
+    Way("server", "memory", COMBINATIONS[3]),
+    Way("client", "memory", COMBINATIONS[2]),
+    Way("server", "options", COMBINATIONS[1]),
     Way("server", "stdlib", COMBINATIONS[2]),
-    Way("server", "options", COMBINATIONS[3]),
 )
 
 EVERY_KIND = tuple(

@@ -213,18 +213,9 @@ written_when_closed: connection_made | connected | close | write | write | write
     | writelines | connection_lost None | the peer has read b'' 'BrokenPipeError(EPIPE), eof'
 written_when_the_peer_has_ended: connection_made | connected | eof_received | connection_lost None | write | write
     | write
-written_when_the_peer_is_gone: connection_made | connected | write | write | write
-    | connection_lost BrokenPipeError(EPIPE) | lost True
 reading_while_a_file_is_sent: connection_made | connected | data_received b'hello'
     | the peer has read 251000 bytes, crc 5401aa3a '' | count 251000
     | state: closing False, reading True, limits (131072, 524288)
-gone_while_a_file_is_sent, server: connection_made | connected | logged as WARNING: SSL connection is closed
-    | logged as WARNING: SSL connection is closed | logged as WARNING: SSL connection is closed
-    | logged as WARNING: SSL connection is closed | logged as WARNING: SSL connection is closed
-    | logged as WARNING: SSL connection is closed | logged as WARNING: SSL connection is closed
-    | logged as WARNING: SSL connection is closed | logged as WARNING: SSL connection is closed
-    | logged as WARNING: SSL connection is closed | eof_received | sent | connection_lost None | lost True
-gone_while_a_file_is_sent, client: connection_made | connected | connection_lost BrokenPipeError(EPIPE) | lost True
 a_file_cancelled: connection_made | connected | cancelled True | data_received b'hello'
     | state: closing False, reading True, limits (131072, 524288)
 """

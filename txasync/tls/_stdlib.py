@@ -182,7 +182,8 @@ class StdlibEngine(Engine):
     def explained(self, error: Exception) -> Exception:
         # Up to 3.12.2, ssl takes every failure of the socket for its end (python/cpython#115627). OpenSSL 3 has a
         # reason for a true one.
-        if isinstance(error, ssl.SSLEOFError) and error.reason is None and ssl.OPENSSL_VERSION_INFO >= (3,):
+        has_no_reason = isinstance(error, ssl.SSLEOFError) and error.reason is None
+        if has_no_reason and self._wire is None and ssl.OPENSSL_VERSION_INFO >= (3,):
             return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         return error
 

@@ -300,7 +300,9 @@ class SSLTransport(TLSLife):
                 self._below.resume_reading()
             self._wait_for_bytes()
         else:
-            self._fail(_of_writing(engine.explained(error)), "Fatal error on SSL protocol")
+            # After a failure in reading OpenSSL refuses to write, and does not say why.
+            reason = self._read_error or error
+            self._fail(_of_writing(engine.explained(reason)), "Fatal error on SSL protocol")
             return
         self._resume_if_drained()
         self._pause_if_full()
