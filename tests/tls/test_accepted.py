@@ -124,10 +124,25 @@ def test_true_is_what_asyncio_makes_of_it(name: str | None, is_checked: bool) ->
 
 def test_an_empty_name_is_none_to_the_standard_library() -> None:
     """It would be refused; and a server never has one."""
-    context = usual_client("stdlib")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
     assert engine_maker(context, server_side=False, server_hostname="")(None).ssl_object.server_hostname is None
     context = server_context("stdlib")
     assert engine_maker(context, server_side=True, server_hostname="ignored")(None).ssl_object.server_hostname is None
+
+
+def test_a_name_is_wanted_on_a_socket_where_it_is_in_memory() -> None:
+    """The standard library's later releases refuse to check a name that is not given; earlier ones check none."""
+    make = engine_maker(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_side=False, server_hostname="")
+    outcomes: list[object] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for sock in None, ours:
+            try:
+                outcomes.append(type(make(sock)))
+            except ValueError as error:
+                outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_where_nobody_names_the_host() -> None:

@@ -352,6 +352,7 @@ WAYS = (
     Way("server", "options", COMBINATIONS[1]),
     Way("server", "stdlib", COMBINATIONS[2]),
 )
+"""Each kind of transport on each side, and among them each combination."""
 
 EVERY_KIND = tuple(
     Way(side, kind, COMBINATIONS[(number + number // 4) % 4])
@@ -361,12 +362,9 @@ EVERY_KIND = tuple(
 )
 """Each kind of context on each side, and among them each combination on both."""
 
-SOME_KINDS = tuple(
-    way
-    for way in EVERY_KIND
-    if way[:2]
-    in dict.fromkeys([("server", "stdlib"), ("server", "context"), ("client", "stdlib"), ("client", "memory")])
-)
+_DIFFERENT = {("server", "stdlib"), ("server", "context"), ("client", "stdlib"), ("client", "memory")}
+
+SOME_KINDS = tuple(way for way in EVERY_KIND if (way.side, way.kind) in _DIFFERENT)
 """A way of each kind of transport, on each combination, for what takes its time."""
 
 every_kind = pytest.mark.parametrize("way", EVERY_KIND, ids=str)

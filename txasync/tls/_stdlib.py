@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import ssl
@@ -73,6 +74,16 @@ def _in_memory(context: ssl.SSLContext, server_side: bool, server_hostname: str 
     )
 
 
+@functools.cache
+def _wrap_bio_wants_a_name() -> bool:
+    """Whether this Python refuses to make an object that is to check a name, and is given none: later releases do."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+    except ValueError:
+        return True
+    return False
+
+
 class SocketSSLObject(ssl.SSLObject):
     """
     An ``ssl.SSLObject`` whose bytes come from a socket and go there.
@@ -88,6 +99,8 @@ class SocketSSLObject(ssl.SSLObject):
         cls, context: ssl.SSLContext, sock: socket.socket, server_side: bool, server_hostname: str | None
     ) -> SocketSSLObject:
         """Begin TLS on *sock*, as ``SSLContext.wrap_bio`` does in memory, with its errors."""
+        if context.check_hostname and not server_hostname and _wrap_bio_wants_a_name():
+            raise ValueError("check_hostname requires server_hostname")
         self = cls.__new__(cls)
         name = server_hostname.encode("idna").decode("ascii") if isinstance(server_hostname, str) else server_hostname
         self._sslobj = context._wrap_socket(sock, server_side, name, owner=self)  # type: ignore[attr-defined]
