@@ -355,7 +355,9 @@ def test_a_garbled_record_is_an_error_and_an_alert(client_kind: str, server_kind
     record[-1] ^= 1
     both.server.wire.feed(bytes(record))
     error = explained(both.server, lambda: both.server.read(100))
-    assert isinstance(error, ssl.SSLError) and "bad record mac" in str(error).replace("_", " ").lower()
+    text = str(error).replace("_", " ").lower()
+    # The second is what OpenSSL 3.6 and later say.
+    assert isinstance(error, ssl.SSLError) and ("bad record mac" in text or "record layer failure" in text)
     both.carry()
     error = explained(both.client, lambda: both.client.read(100))
     assert isinstance(error, ssl.SSLError) and "bad record mac" in str(error).replace("_", " ").lower()
@@ -442,7 +444,10 @@ def test_names_go_by_sni_in_ascii_and_addresses_not_at_all(client_kind: str) -> 
 @pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 def test_a_client_with_no_name_sends_none(client_kind: str) -> None:
     """Except the creator that has one of its own."""
-    both = pair(usual_client(client_kind), server_context("stdlib"), "")
+    context = client_context(client_kind)
+    if isinstance(context, ssl.SSLContext):
+        context.check_hostname = False  # with it, the standard library's later releases want a name
+    both = pair(context, server_context("stdlib"), "")
     seen = names_seen_by(both.server)
     both.shake_hands()
     assert seen() == ("localhost" if client_kind == "creator" else None)

@@ -149,8 +149,10 @@ def test_a_context_of_the_other_side_is_refused_alike(sockets: Sockets, is_on_so
     sock = sockets[0] if is_on_socket else None
     with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_SERVER"):
         stdlib_engine(server_context("stdlib"), False, "localhost", sock)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False  # with it, the standard library's later releases want a name first
     with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_CLIENT"):
-        stdlib_engine(usual_client("stdlib"), True, None, sock)
+        stdlib_engine(client, True, None, sock)
 
 
 # On a socket
