@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pathlib
 import socket
 import ssl
@@ -23,7 +24,9 @@ from txasync.tls._stdlib import StdlibEngine
 from .contexts import server_context
 from .test_creators import ClientFactory, Creator, LegacyFactory, Switching, Undeclared, usual_client
 
+# Where the package is imported from, and this checkout, which has the contexts.
 ROOT = pathlib.Path(txasync.__file__).parents[1]
+CHECKOUT = pathlib.Path(__file__).parents[2]
 
 Row = tuple[Callable[[], Any], "type[Engine] | None", "type[Engine] | None"]
 
@@ -188,7 +191,8 @@ def test_a_socket_is_used_by_the_standard_library_only() -> None:
 
 def python(program: str) -> str:
     """What *program* prints, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command, environment = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
