@@ -6,6 +6,7 @@ import asyncio
 import socket
 import weakref
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 from .tls import EngineMaker, engine_maker
@@ -44,10 +45,14 @@ class TLSSettings(NamedTuple):
         The settings of an ``ssl=`` argument, and of those that go with it.
 
         Raises:
-            TypeError: *given* is not accepted.
+            TypeError: *given* is not accepted; or a timeout is no number.
             ValueError: *given* needs a *server_hostname*; or a timeout is not positive.
         """
-        check_time_limits({"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s})
+        limits = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s}
+        for name, timeout_s in limits.items():
+            if timeout_s is not None and not isinstance(timeout_s, Real):
+                raise TypeError(f"{name} should be a positive number of seconds, got {timeout_s!r}")
+        check_time_limits(limits)
         maker = engine_maker(given, server_side=server_side, server_hostname=server_hostname)
         return cls(maker, handshake_timeout_s, shutdown_timeout_s)
 
@@ -56,12 +61,14 @@ def check_time_limits(arguments: Mapping[str, Any]) -> None:
     """
     Check what *arguments* say of the time that a handshake and the end may take, before anything is connected or bound.
 
+    What is no number is refused later, where it is used: as with asyncio, whose tests want to see it come that far.
+
     Raises:
         ValueError: One of them is not positive.
     """
     for name in "ssl_handshake_timeout", "ssl_shutdown_timeout":
         timeout_s = arguments.get(name)
-        if timeout_s is not None and timeout_s <= 0:
+        if isinstance(timeout_s, Real) and timeout_s <= 0:
             raise ValueError(f"{name} should be a positive number, got {timeout_s}")
 
 
@@ -115,11 +122,14 @@ class TLSStreams:
             read_before: What was read already that belongs to the handshake.
 
         Raises:
+            RuntimeError: *below* takes nothing more, since its ``write_eof()`` was called.
             ConnectionError: *below* is closing, or was lost before the handshake was done.
             OSError: The handshake failed. *below* is closed then, as it is if this is cancelled.
         """
         if below.is_closing():
             raise ConnectionAbortedError(f"TLS cannot be started on {below!r}, which is closing")
+        if isinstance(below, StreamTransport) and below.has_written_eof():
+            raise RuntimeError(f"TLS cannot be started on {below!r} after its write_eof()")
         waiter = self._services.create_future()
         idle = below.idle_socket() if isinstance(below, StreamTransport) and not read_before else None
         transport = self._transport(settings, idle, protocol, waking(waiter), call_connection_made=False)

@@ -97,8 +97,7 @@ def client_context(
             clientCertificate=None if leaf is None else _private(leaf),
             acceptableProtocols=[name.encode() for name in alpn] or None,
         )
-    context = ssl.create_default_context()
-    trust.configure_trust(context)
+    context = ssl.create_default_context(cadata=trust.cert_pem.bytes().decode())  # without the system's authorities
     if leaf is not None:
         leaf.configure_cert(context)
     return _finished(context, kind, alpn)

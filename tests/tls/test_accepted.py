@@ -69,7 +69,7 @@ def test_the_table(make: Callable[[], Any], client: type[Engine] | None, server:
 
 def test_anything_else_is_a_type_error_that_says_what_is_accepted() -> None:
     """On both sides, with what is accepted there, and what was got."""
-    others = "localhost", 1, 443, b"context", object(), ssl.PROTOCOL_TLS_CLIENT, ("cert", "key"), SSL.TLS_METHOD
+    others = "localhost", 1, 443, b"context", object(), ssl.PROTOCOL_TLS_CLIENT, ("cert", "key"), SSL.TLS_METHOD, LegacyFactory
     for given, server_side in itertools.product(others, (False, True)):
         for refuse in (
             lambda side: check_accepted(given, server_side=side),
@@ -82,13 +82,12 @@ def test_anything_else_is_a_type_error_that_says_what_is_accepted() -> None:
 
 REFUSALS = {
     False: (
-        "ssl for a client must be what Twisted takes (CertificateOptions, optionsForClientTLS(), "
-        "IOpenSSLClientConnectionCreator, IOpenSSLContextFactory), an OpenSSL.SSL.Context, True, or an ssl.SSLContext, "
-        "got {!r}"
+        "ssl argument must be an SSLContext, True, an OpenSSL.SSL.Context, or what Twisted takes for a client "
+        "(CertificateOptions, optionsForClientTLS(), IOpenSSLClientConnectionCreator, IOpenSSLContextFactory), got {!r}"
     ),
     True: (
-        "ssl for a server must be what Twisted takes (CertificateOptions, IOpenSSLServerConnectionCreator, "
-        "IOpenSSLContextFactory), an OpenSSL.SSL.Context, or an ssl.SSLContext, got {!r}"
+        "ssl argument must be an SSLContext, an OpenSSL.SSL.Context, or what Twisted takes for a server "
+        "(CertificateOptions, IOpenSSLServerConnectionCreator, IOpenSSLContextFactory), got {!r}"
     ),
 }
 
@@ -112,7 +111,7 @@ def test_what_is_false_is_no_tls_at_all() -> None:
 
 def test_true_for_a_server_is_a_type_error() -> None:
     """A server needs a certificate, so there is no context to take by default."""
-    with pytest.raises(TypeError, match=r"ssl for a server must be .*, got True"):
+    with pytest.raises(TypeError, match=r"takes for a server .*, got True"):
         check_accepted(True, server_side=True)
 
 

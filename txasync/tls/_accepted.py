@@ -30,7 +30,11 @@ from ._stdlib import stdlib_engine
 
 __all__ = ["EngineMaker", "check_accepted", "default_server_hostname", "engine_maker"]
 
-ACCEPTED = "what Twisted takes (CertificateOptions, {creators}, IOpenSSLContextFactory), an OpenSSL.SSL.Context, {true}"
+# It begins as asyncio's own does.
+REFUSAL = (
+    "ssl argument must be an SSLContext, {true}an OpenSSL.SSL.Context, or what Twisted takes for a {side} "
+    "(CertificateOptions, {creators}, IOpenSSLContextFactory), got {given!r}"
+)
 
 EngineMaker = Callable[["socket.socket | None"], Engine]
 """Makes a connection's engine: on the socket, where it is given one and can, else in memory."""
@@ -98,8 +102,7 @@ def _default_context(server_hostname: str | None) -> ssl.SSLContext:
 
 
 def _refusal(given: Any, server_side: bool) -> str:
-    creators = (
-        "IOpenSSLServerConnectionCreator" if server_side else "optionsForClientTLS(), IOpenSSLClientConnectionCreator"
-    )
-    accepted = ACCEPTED.format(creators=creators, true="" if server_side else "True, ")
-    return f"ssl for a {'server' if server_side else 'client'} must be {accepted}or an ssl.SSLContext, got {given!r}"
+    if server_side:
+        return REFUSAL.format(true="", side="server", creators="IOpenSSLServerConnectionCreator", given=given)
+    creators = "optionsForClientTLS(), IOpenSSLClientConnectionCreator"
+    return REFUSAL.format(true="True, ", side="client", creators=creators, given=given)

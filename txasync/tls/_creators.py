@@ -70,7 +70,8 @@ def _creator(given: Any, server_side: bool) -> Creator | None:
         return cast(Creator, given.serverConnectionForTLS)
     if not server_side and IOpenSSLClientConnectionCreator.providedBy(given):
         return cast(Creator, given.clientConnectionForTLS)
-    if IOpenSSLContextFactory.providedBy(given) or callable(getattr(given, "getContext", None)):
+    is_duck = callable(getattr(given, "getContext", None)) and not isinstance(given, type)
+    if IOpenSSLContextFactory.providedBy(given) or is_duck:
         return lambda _stand_in: SSL.Connection(given.getContext(), None)
     return None
 

@@ -314,6 +314,10 @@ class StreamTransport(SocketTransport):
         if not self._buffered:
             self._sock.shutdown(socket.SHUT_WR)
 
+    def has_written_eof(self) -> bool:
+        """Whether nothing more can be written, since ``write_eof()`` was called."""
+        return self._eof_written
+
     def _shut_down_writing(self) -> None:
         try:
             self._sock.shutdown(socket.SHUT_WR)
