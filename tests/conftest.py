@@ -87,6 +87,9 @@ class Runner:
         self.reactor = reactor
         self.loop = loop
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.mode}, {type(self.reactor).__name__}>"
+
     def __call__(self, main: Callable[[], Awaitable[T]]) -> T:
         """Run *main* to its end and return its result."""
         if self.mode == "asyncio-first":
@@ -114,13 +117,16 @@ def run(mode: str, reactor: Any, loop: ReactorEventLoop) -> Runner:
     return Runner(mode, reactor, loop)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cheap_collections() -> Iterator[None]:
-    """Each test ends with a garbage collection; it need not look at all that was imported before the first."""
+@pytest.fixture(autouse=True, scope="module")
+def cheap_collections() -> None:
+    """
+    Each test ends with a garbage collection, which need not look at all that was there before the module's first test.
+
+    That is what was imported, and what pytest keeps of each test: some forty objects, which make a run of thousands of
+    tests quadratic.
+    """
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class TwistedReport(NamedTuple):

@@ -19,7 +19,7 @@ from txasync.tls._pyopenssl import TAKE_SIZE, PyOpenSSLEngine, TLSProtocolStandI
 from txasync.tls._verification import Host
 
 from .contexts import CLIENT_KINDS, authority, certificate, client_context, server_context
-from .test_creators import at_most_1_2, explained, pair, pair_of, read_all, shake_on, usual_client
+from .engine_pairs import at_most_1_2, explained, pair, pair_of, read_all, shake_on, usual_client
 
 
 def engine_of(context: SSL.Context, stand_in: TLSProtocolStandIn | None = None, *hosts: Host) -> PyOpenSSLEngine:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from txasync.tls._stdlib import SocketSSLObject, StdlibEngine, stdlib_engine
 
 from .contexts import OwnSSLObject, authority, certificate, client_context, server_context
-from .test_creators import Pair, explained, pair, read_all, shake_on, usual_client, usual_server
+from .engine_pairs import Pair, explained, pair, read_all, shake_on, usual_client, usual_server
 
 OP_IGNORE_UNEXPECTED_EOF: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 

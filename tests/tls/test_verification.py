@@ -22,7 +22,7 @@ from txasync.tls import TLSVerificationError
 from txasync.tls._verification import Host, refusal
 
 from .contexts import authority, certificate, client_context, server_context
-from .test_creators import each_kind, explained, pair, usual_client
+from .engine_pairs import each_kind, explained, pair, usual_client
 
 PYOPENSSL_KINDS = ("options", "creator", "context")
 

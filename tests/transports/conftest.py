@@ -1,18 +1,21 @@
-"""A loop in each of `COMBINATIONS`."""
+"""A loop in each of `COMBINATIONS`, and what connections by TLS to others need."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Factory
 
 from txasync import ReactorEventLoop
 from txasync.polling import PollerFactory
 
-from ..conftest import POLLERS, disposable_reactor
+from ..conftest import POLLERS, Runner, disposable_reactor
 from .combinations import COMBINATIONS, Combination
+from .tls_interoperation import LIMIT_S, Perform
+from .tls_programs import PEMFiles, pem_files
 
 RunIntoExit = Callable[[Coroutine[Any, Any, None], dict[str, Callable[..., Any]], str], "asyncio.Task[None]"]
 
@@ -61,3 +64,27 @@ def run_into_exit(loop: ReactorEventLoop) -> RunIntoExit:
         return task
 
     return run_into_exit
+
+
+@pytest.fixture(scope="session")
+def _descriptor_in_reserve() -> None:
+    """Twisted keeps a descriptor from its first port on; that is not what a test leaves behind."""
+    with disposable_reactor("epoll") as reactor:
+        reactor.listenTCP(0, Factory(), interface="127.0.0.1").stopListening()
+        reactor.runUntilCurrent()
+
+
+@pytest.fixture
+def perform(_descriptor_in_reserve: None, run: Runner) -> Perform:
+    """Run a coroutine function, which must end in time."""
+
+    def perform(main: Callable[[], Awaitable[None]]) -> None:
+        run(lambda: asyncio.wait_for(main(), LIMIT_S))
+
+    return perform
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> PEMFiles:
+    """The certificates, for programs."""
+    return pem_files(tmp_path_factory.mktemp("pem"))

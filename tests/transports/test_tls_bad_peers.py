@@ -19,32 +19,11 @@ from txasync.tls import TLSError, TLSVerificationError
 from ..conftest import Runner
 from ..tls.contexts import CLIENT_KINDS, SERVER_KINDS, authority, certificate
 from .combinations import COMBINATIONS
-from .tls_peers import (
-    BAD_CLIENTS,
-    BAD_SERVERS,
-    CUT_OFF,
-    TLS1_2,
-    TLS1_3,
-    Demands,
-    Line,
-    Outcome,
-    Row,
-    Script,
-    Served,
-    Speaker,
-    class_of,
-    each_in_its_combination,
-    expired,
-    made_by_hand,
-    meet_server,
-    our_client,
-    our_server,
-    overheard,
-    peer_context,
-    shape_of,
-    spread,
-    strange,
-)
+from .tls_peer_certificates import expired, made_by_hand, strange
+from .tls_peer_contexts import Demands, our_client, our_server, peer_context
+from .tls_peer_meetings import Outcome, Served, class_of, meet_server, overheard, shape_of
+from .tls_peer_scripts import Line, Script, Speaker
+from .tls_peers import BAD_CLIENTS, BAD_SERVERS, CUT_OFF, TLS1_2, TLS1_3, Row, each_in_its_combination, spread
 
 T = TypeVar("T")
 

@@ -15,17 +15,9 @@ from txasync.tls import Engine
 
 from ..conftest import Runner, open_descriptors
 from ..tls.contexts import CLIENT_KINDS, SERVER_KINDS
-from .tls_peers import (
-    BAD_CLIENTS,
-    BAD_SERVERS,
-    Row,
-    Served,
-    each_in_its_combination,
-    meet_server,
-    our_client,
-    our_server,
-    overheard,
-)
+from .tls_peer_contexts import our_client, our_server
+from .tls_peer_meetings import Served, meet_server, overheard
+from .tls_peers import BAD_CLIENTS, BAD_SERVERS, Row, each_in_its_combination
 
 CONNECTIONS = 1000
 
@@ -46,7 +38,7 @@ def at_work(loop: ReactorEventLoop) -> dict[str, int]:
         "tasks": len(asyncio.all_tasks(loop)),
         "timers": sum(not timer.cancelled() for timer in loop._scheduled),
         "watched": sum(poller.interest(fd) > 0 for fd in range(1024)),
-        "transports": len(loop._sockets.all()) + len(loop._sockets.tls.all),
+        "transports": len(loop._sockets.all()) + len(loop._sockets.tls.all()),
     }
 
 

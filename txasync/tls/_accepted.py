@@ -32,8 +32,8 @@ __all__ = ["EngineMaker", "check_accepted", "default_server_hostname", "engine_m
 
 # It begins as asyncio's own does.
 REFUSAL = (
-    "ssl argument must be an SSLContext, {true}an OpenSSL.SSL.Context, or what Twisted takes for a {side} "
-    "(CertificateOptions, {creators}, IOpenSSLContextFactory), got {given!r}"
+    "ssl argument must be an SSLContext, got {given!r}; a {side}'s may also be {true}an OpenSSL.SSL.Context, or what "
+    "Twisted takes (CertificateOptions, {creators}, IOpenSSLContextFactory)"
 )
 
 EngineMaker = Callable[["socket.socket | None"], Engine]
