@@ -19,7 +19,7 @@ class OpenTransports:
     The transports of a loop, as long as they are alive, in the order in which they are to be closed.
 
     Args:
-        tls: Those of TLS, which say goodbye through the ones below them.
+        tls: Called, returns those of TLS, which say goodbye through the ones below them.
         sockets: Called, returns those of sockets.
 
     Attributes:
@@ -29,7 +29,9 @@ class OpenTransports:
     """
 
     def __init__(
-        self, tls: Iterable[asyncio.BaseTransport], sockets: Callable[[], Iterable[asyncio.BaseTransport]]
+        self,
+        tls: Callable[[], Iterable[asyncio.BaseTransport]],
+        sockets: Callable[[], Iterable[asyncio.BaseTransport]],
     ) -> None:
         self.tls = tls
         self.others: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
@@ -131,7 +133,7 @@ async def _shut_down_executor(loop: ReactorEventLoop, timeout_s: float) -> None:
 
 
 async def _close_transports(loop: asyncio.AbstractEventLoop, open_: OpenTransports, left: Callable[[], float]) -> None:
-    await _close(open_.tls, left)
+    await _close(open_.tls(), left)
     closing = await _close([*open_.others, *open_.sockets()], left)
     for transport in closing:
         if _unsent(transport):

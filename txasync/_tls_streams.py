@@ -16,6 +16,7 @@ from .transports import (
     SocketSSLTransport,
     SSLTransport,
     StreamTransport,
+    TimeLimits,
 )
 
 __all__ = ["TLSSettings", "TLSStreams", "check_time_limits", "take_unread", "waking"]
@@ -26,35 +27,12 @@ SHUTDOWN_TIMEOUT_S = 30.0
 
 
 class TLSSettings(NamedTuple):
-    """How connections are secured: what makes their engines, and how many seconds their ends may take."""
+    """How connections are secured: what makes their engines, and the limits of the time that they may take."""
 
     engine: EngineMaker
-    handshake_timeout_s: float | None
-    shutdown_timeout_s: float | None
-
-    @classmethod
-    def of(
-        cls,
-        given: Any,
-        server_side: bool,
-        server_hostname: str | None,
-        handshake_timeout_s: float | None,
-        shutdown_timeout_s: float | None,
-    ) -> TLSSettings:
-        """
-        The settings of an ``ssl=`` argument, and of those that go with it.
-
-        Raises:
-            TypeError: *given* is not accepted; or a timeout is no number.
-            ValueError: *given* needs a *server_hostname*; or a timeout is not positive.
-        """
-        limits = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s}
-        for name, timeout_s in limits.items():
-            if timeout_s is not None and not isinstance(timeout_s, Real):
-                raise TypeError(f"{name} should be a positive number of seconds, got {timeout_s!r}")
-        check_time_limits(limits)
-        maker = engine_maker(given, server_side=server_side, server_hostname=server_hostname)
-        return cls(maker, handshake_timeout_s, shutdown_timeout_s)
+    server_side: bool
+    handshake_limits: TimeLimits
+    shutdown_limits: TimeLimits
 
 
 def check_time_limits(arguments: Mapping[str, Any]) -> None:
@@ -78,14 +56,45 @@ class TLSStreams:
 
     Args:
         services: The loop.
-
-    Attributes:
-        all: Those that are alive.
     """
 
     def __init__(self, services: LoopServices) -> None:
         self._services = services
-        self.all: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        # What is left of a lost transport stays here until the number of its socket comes again (as in `Sockets`).
+        self._on_sockets: dict[int, weakref.ref[SSLTransport]] = {}
+        self._on_others: weakref.WeakSet[SSLTransport] = weakref.WeakSet()
+
+    def all(self) -> list[SSLTransport]:
+        """The transports that are not lost."""
+        transports = [*self._on_others, *(reference() for reference in self._on_sockets.values())]
+        return [transport for transport in transports if transport is not None and not transport.is_lost()]
+
+    def settings(
+        self,
+        given: Any,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout_s: float | None,
+        shutdown_timeout_s: float | None,
+    ) -> TLSSettings:
+        """
+        The settings of an ``ssl=`` argument, and of those that go with it.
+
+        Raises:
+            TypeError: *given* is not accepted; or a timeout is no number.
+            ValueError: *given* needs a *server_hostname*; or a timeout is not positive.
+        """
+        limits = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s}
+        for name, timeout_s in limits.items():
+            if timeout_s is not None and not isinstance(timeout_s, Real):
+                raise TypeError(f"{name} should be a positive number of seconds, got {timeout_s!r}")
+        check_time_limits(limits)
+        return TLSSettings(
+            engine_maker(given, server_side=server_side, server_hostname=server_hostname),
+            server_side,
+            TimeLimits(self._services, handshake_timeout_s or HANDSHAKE_TIMEOUT_S),
+            TimeLimits(self._services, shutdown_timeout_s or SHUTDOWN_TIMEOUT_S),
+        )
 
     def connect(
         self,
@@ -138,17 +147,18 @@ class TLSStreams:
         protocol_below = transport.below_protocol()
         below.set_protocol(protocol_below)
         transport.stand_on(below)
+        call_soon = self._services.call_soon
+        steps = [call_soon(protocol_below.connection_made, below)]
         if read_before:
-            assert isinstance(transport, LayeredSSLTransport)
-            transport.receive_before(read_before)
-        begin = self._services.call_soon(protocol_below.connection_made, below)
-        resume = self._services.call_soon(below.resume_reading)
+            assert isinstance(protocol_below, asyncio.Protocol)
+            steps.append(call_soon(protocol_below.data_received, read_before))
+        steps.append(call_soon(below.resume_reading))
         try:
             await waiter
         except BaseException:
             transport.abort()
-            begin.cancel()
-            resume.cancel()
+            for step in steps:
+                step.cancel()
             del waiter  # it has the exception, whose traceback has this frame
             raise
         return transport
@@ -162,17 +172,21 @@ class TLSStreams:
         call_connection_made: bool,
     ) -> SSLTransport:
         engine = settings.engine(sock)
-        kind = SocketSSLTransport if engine.wire is None else LayeredSSLTransport
-        transport = kind(
+        on_socket = sock is not None and engine.wire is None
+        transport = (SocketSSLTransport if on_socket else LayeredSSLTransport)(
             self._services,
             engine,
             protocol,
             concluded,
             call_connection_made=call_connection_made,
-            handshake_timeout_s=settings.handshake_timeout_s or HANDSHAKE_TIMEOUT_S,
-            shutdown_timeout_s=settings.shutdown_timeout_s or SHUTDOWN_TIMEOUT_S,
+            server_side=settings.server_side,
+            handshake_limits=settings.handshake_limits,
+            shutdown_limits=settings.shutdown_limits,
         )
-        self.all.add(transport)
+        if sock is not None and on_socket:
+            self._on_sockets[sock.fileno()] = weakref.ref(transport)
+        else:
+            self._on_others.add(transport)
         return transport
 
 

@@ -14,7 +14,7 @@ from ._private import SelectorEventLoop
 from ._rounds import Rounds
 from ._shutdown import OpenTransports
 from ._sockets import Sockets
-from ._tls_streams import TLSSettings, check_time_limits, take_unread, waking
+from ._tls_streams import check_time_limits, take_unread, waking
 from .polling import Poller, PollerSelector
 from .tls import check_accepted, default_server_hostname
 from .transports import (
@@ -57,6 +57,7 @@ class TransportLoop(SelectorEventLoop):
             call_soon=self.call_soon,
             call_soon_threadsafe=self.call_soon_threadsafe,
             call_later=self.call_later,
+            time=self.time,
             create_future=self.create_future,
             call_exception_handler=self.call_exception_handler,
             get_debug=self.get_debug,
@@ -131,7 +132,9 @@ class TransportLoop(SelectorEventLoop):
         ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
         server_hostname = default_server_hostname(sslcontext, server_hostname)
-        settings = TLSSettings.of(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+        settings = self._sockets.tls.settings(
+            sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
         if not isinstance(transport, asyncio.Transport):
             raise TypeError(f"transport {transport!r} is not supported by start_tls(): it must be an asyncio.Transport")
         unread = take_unread(protocol) if server_side else b""
@@ -155,7 +158,7 @@ class TransportLoop(SelectorEventLoop):
         for_handles = {} if context is None else {"context": context}
         tls = None
         if sslcontext is not None:
-            tls = TLSSettings.of(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+            tls = self._sockets.tls.settings(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._sockets.serve(
             sock,
             backlog,
@@ -237,7 +240,7 @@ class TransportLoop(SelectorEventLoop):
             return self._sockets.tls_stream(
                 rawsock,
                 protocol,
-                TLSSettings.of(
+                self._sockets.tls.settings(
                     sslcontext or True, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
                 ),
                 waking(waiter),

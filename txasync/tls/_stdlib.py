@@ -21,6 +21,8 @@ _STDLIB_CONTEXT: Any = next(base for base in ssl.SSLContext.__mro__ if base.__mo
 # Past the property of that class, which makes a member of an enumeration of each value, ten times as dear.
 _OPTIONS: Any = _STDLIB_CONTEXT.__base__.options
 
+_IGNORE_UNEXPECTED_EOF = int(getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
+
 _changing_options = threading.Lock()
 
 
@@ -58,7 +60,7 @@ def _on_socket(
     # the rest. In memory it never learns of that end. Only contexts have options; so this one has one more, shortly.
     with _changing_options:
         before = _OPTIONS.__get__(context)
-        _OPTIONS.__set__(context, before | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
+        _OPTIONS.__set__(context, before | _IGNORE_UNEXPECTED_EOF)
         try:
             ssl_object = SocketSSLObject.on_socket(context, sock, server_side, server_hostname)
         finally:
@@ -201,10 +203,8 @@ class StdlibEngine(Engine):
         return error
 
     def handshake_info(self) -> HandshakeInfo:
-        ssl_object = self._ssl_object
-        return HandshakeInfo(
-            ssl_object.cipher(), ssl_object.compression(), ssl_object.selected_alpn_protocol(), ssl_object.version()
-        )
+        inner = self._inner
+        return HandshakeInfo(inner.cipher(), inner.compression(), inner.selected_alpn_protocol(), inner.version())
 
     @property
     def context(self) -> ssl.SSLContext:

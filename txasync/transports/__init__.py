@@ -17,6 +17,7 @@ from ._pty import PtyTransport, spawn_pty
 from ._services import LoopServices
 from ._socket import UNKNOWN, SocketTransport
 from ._stream import StreamTransport
+from ._time_limits import TimeLimits
 from ._tls import SSLTransport
 from ._tls_layer import LayeredSSLTransport
 from ._tls_socket import SocketSSLTransport
@@ -35,6 +36,7 @@ __all__ = [
     "SocketTransport",
     "StreamTransport",
     "SSLTransport",
+    "TimeLimits",
     "WriteFlow",
     "WritePipeTransport",
     "copy_file",

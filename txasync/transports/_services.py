@@ -22,6 +22,7 @@ class LoopServices:
         call_soon: As the loop's.
         call_soon_threadsafe: As the loop's.
         call_later: As the loop's.
+        time: As the loop's.
         create_future: As the loop's.
         call_exception_handler: As the loop's.
         get_debug: As the loop's.
@@ -33,6 +34,7 @@ class LoopServices:
     call_soon: Callable[..., asyncio.Handle]
     call_soon_threadsafe: Callable[..., asyncio.Handle]
     call_later: Callable[..., asyncio.TimerHandle]
+    time: Callable[[], float]
     create_future: Callable[[], asyncio.Future[Any]]
     call_exception_handler: Callable[[dict[str, Any]], None]
     get_debug: Callable[[], bool]

@@ -44,10 +44,6 @@ class LayeredSSLTransport(SSLTransport):
 
     # Reading
 
-    def receive_before(self, data: bytes) -> None:
-        """*data* was read before the upgrade, and belongs to the handshake."""
-        self._feed(data)
-
     def _fed(self, data: bytes) -> None:
         self._feed(data)
         self._look()

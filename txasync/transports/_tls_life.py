@@ -24,10 +24,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..tls import Engine
+from ..tls import Engine, HandshakeInfo
 from ._reports import report
 from ._services import LoopServices
 from ._socket import logger
+from ._time_limits import TimeLimits
 
 __all__ = ["State", "TLSLife"]
 
@@ -52,8 +53,9 @@ class TLSLife(asyncio.Transport):
         protocol: The protocol.
         concluded: Called once: with None after ``connection_made()``, or with the error of the handshake.
         call_connection_made: Whether the protocol is to be told of the connection; else it has been already.
-        handshake_timeout_s: The time for the handshake, in seconds.
-        shutdown_timeout_s: The time from the end of the connection to the loss of it, in seconds.
+        server_side: Whether this end is the server, which waits for the client's first word.
+        handshake_limits: The limits of the time for the handshake.
+        shutdown_limits: Those of the time from the end of the connection to the loss of it.
     """
 
     __slots__ = (
@@ -67,14 +69,15 @@ class TLSLife(asyncio.Transport):
         "_engine",
         "_eof_told",
         "_error",
-        "_handshake_timeout_s",
-        "_information",
+        "_handshake_info",
+        "_handshake_limits",
         "_lost",
+        "_peer_certificate",
         "_protocol",
+        "_server_side",
         "_services",
-        "_shutdown_timeout_s",
+        "_shutdown_limits",
         "_state",
-        "_timer",
     )
 
     _below: Any
@@ -88,20 +91,22 @@ class TLSLife(asyncio.Transport):
         concluded: Callable[[BaseException | None], None],
         *,
         call_connection_made: bool,
-        handshake_timeout_s: float,
-        shutdown_timeout_s: float,
+        server_side: bool,
+        handshake_limits: TimeLimits,
+        shutdown_limits: TimeLimits,
     ) -> None:
         self._services = services
         self._engine = engine
         self._concluded: Callable[[BaseException | None], None] | None = concluded
         self._connected = not call_connection_made
-        self._handshake_timeout_s = handshake_timeout_s
-        self._shutdown_timeout_s = shutdown_timeout_s
+        self._server_side = server_side
+        self._handshake_limits = handshake_limits
+        self._shutdown_limits = shutdown_limits
         self._below = None
         self._state = State.HANDSHAKE
-        self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
-        self._information: dict[str, Any] = {}
+        self._handshake_info: HandshakeInfo | None = None
+        self._peer_certificate: dict[str, Any] = {}
         self._below_ended = self._delivered = self._eof_told = self._closing = self._lost = False
         self.set_protocol(protocol)
 
@@ -132,14 +137,22 @@ class TLSLife(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
             return self._engine.context
-        known = self._information
-        if known and name not in known and name in ("peercert", "peercert_der"):
-            # Few ask, and it takes a tenth of a handshake to tell.
+        if self._handshake_info is not None:
+            if name in HandshakeInfo._fields:
+                return getattr(self._handshake_info, name)
+            if name == "ssl_object":
+                return self._engine.ssl_object
+            if name in ("peercert", "peercert_der"):
+                return self._ask_for_peer_certificate(name)
+        return default if self._below is None else self._below.get_extra_info(name, default)
+
+    def _ask_for_peer_certificate(self, name: str) -> Any:
+        # Few ask, and it takes a tenth of a handshake to tell.
+        known = self._peer_certificate
+        if name not in known:
             engine = self._engine
             known[name] = engine.peer_certificate() if name == "peercert" else engine.peer_certificate_der()
-        if name in known:
-            return known[name]
-        return default if self._below is None else self._below.get_extra_info(name, default)
+        return known[name]
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else self._state.name.lower()
@@ -167,12 +180,15 @@ class TLSLife(asyncio.Transport):
     def _begin(self) -> None:
         """The transport below is connected."""
         if self._state is State.HANDSHAKE:
-            self._timer = self._services.call_later(self._handshake_timeout_s, self._give_up_handshake)
-            self._go_on_with_handshake()
+            self._handshake_limits.begin(self, self._give_up_handshake)
+            if not self._server_side:
+                self._go_on_with_handshake()
 
     def _give_up_handshake(self) -> None:
-        text = f"SSL handshake is taking longer than {self._handshake_timeout_s} seconds: aborting the connection"
-        self._fail_handshake(ConnectionAbortedError(text))
+        if self._state is State.HANDSHAKE:
+            seconds = self._handshake_limits.seconds
+            text = f"SSL handshake is taking longer than {seconds} seconds: aborting the connection"
+            self._fail_handshake(ConnectionAbortedError(text))
 
     def _go_on_with_handshake(self) -> None:
         engine = self._engine
@@ -211,9 +227,9 @@ class TLSLife(asyncio.Transport):
             concluded(error)
 
     def _open(self) -> None:
-        self._stop_timer()
+        self._handshake_limits.end(self)
         self._state = State.OPEN
-        self._information = {**self._engine.handshake_info()._asdict(), "ssl_object": self._engine.ssl_object}
+        self._handshake_info = self._engine.handshake_info()
         self.set_protocol(self._protocol)
         if not self._connected:
             self._connected = True
@@ -239,7 +255,7 @@ class TLSLife(asyncio.Transport):
         elif self._state is State.OPEN:
             self._closing = True
             self._state = State.FLUSHING
-            self._timer = self._services.call_later(self._shutdown_timeout_s, self._give_up_shutdown)
+            self._shutdown_limits.begin(self, self._give_up_shutdown)
             self._flush()
 
     def abort(self) -> None:
@@ -296,7 +312,7 @@ class TLSLife(asyncio.Transport):
         self._push()
         self._tell_eof()
         if self._state is State.SHUTDOWN:
-            # The timer goes on: a peer that does not read keeps the transport below from sending the rest.
+            # The time limit stays: a peer that does not read keeps the transport below from sending the rest.
             self._state = State.ENDED
             self._services.call_soon(self._below.close)
 
@@ -343,14 +359,10 @@ class TLSLife(asyncio.Transport):
         """Nothing is read or written any more."""
         raise NotImplementedError
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _lose(self, error: BaseException | None) -> None:
         """The transport below is lost."""
-        self._stop_timer()
+        self._handshake_limits.end(self)
+        self._shutdown_limits.end(self)
         self._stop()
         self._engine.disconnect()
         own_error, self._error = self._error, None
