@@ -40,6 +40,13 @@ POLLERS: dict[str, PollerFactory] = {"nested": NestedPoller, "per-descriptor": P
 MODES = ("asyncio-first", "reactor-first")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option for who has the time."""
+    parser.addoption(
+        "--bad-peers", type=int, default=30, help="how many of each bad TLS peer to look for leaks with (default: 30)"
+    )
+
+
 @contextlib.contextmanager
 def disposable_reactor(kind: str) -> Iterator[Any]:
     """A reactor that is not the process's own, and is to have nothing left to do at the end."""

@@ -1,4 +1,8 @@
-"""What bad TLS peers leave behind: nothing, after a thousand of them, and not even one for the garbage collector."""
+"""
+What bad TLS peers leave behind: nothing, after a thousand of them, and not even one for the garbage collector.
+
+A thousand altogether, that is, in the seconds of an ordinary run; with ``--bad-peers=1000``, a thousand of each.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import gc
 import ssl
 from collections.abc import Awaitable, Callable
 
+import pytest
 from OpenSSL import SSL
 
 from txasync import ReactorEventLoop
@@ -19,7 +24,8 @@ from .tls_peer_contexts import our_client, our_server
 from .tls_peer_meetings import Served, meet_server, overheard
 from .tls_peers import BAD_CLIENTS, BAD_SERVERS, Row, each_in_its_combination
 
-CONNECTIONS = 1000
+# So many at once.
+BATCH = 50
 
 # Of these, there is at least one for each connection.
 KINDS = asyncio.BaseTransport, asyncio.BaseProtocol, Engine, ssl.SSLObject, SSL.Connection
@@ -42,6 +48,13 @@ def at_work(loop: ReactorEventLoop) -> dict[str, int]:
     }
 
 
+@pytest.fixture
+def peers_of_each(request: pytest.FixtureRequest) -> int:
+    """How many there are to be of each row."""
+    number: int = request.config.getoption("--bad-peers")
+    return number
+
+
 async def settled() -> None:
     """Let callbacks run that have been scheduled."""
     for _ in range(10):
@@ -49,31 +62,33 @@ async def settled() -> None:
 
 
 @each_in_its_combination(("stdlib", "memory", "creator"))
-def test_a_thousand_bad_servers_leave_nothing(kind: str, run: Runner) -> None:
+@pytest.mark.timeout(3600)
+def test_a_thousand_bad_servers_leave_nothing(kind: str, run: Runner, peers_of_each: int) -> None:
     """However many connections fail, in whatever way, there is as much of everything afterwards as before."""
 
     async def meet(row: Row, count: int) -> None:
         given = our_client(kind, row.demands)
         await asyncio.gather(*[meet_server(row.script, given, row.demands, row.timeout_s) for _ in range(count)])
 
-    run(lambda: find_leaks(run.loop, BAD_SERVERS, meet))
+    run(lambda: find_leaks(run.loop, BAD_SERVERS, meet, peers_of_each))
 
 
 @each_in_its_combination(("memory", "stdlib", "options"))
-def test_a_thousand_bad_clients_leave_nothing(kind: str, run: Runner) -> None:
+@pytest.mark.timeout(3600)
+def test_a_thousand_bad_clients_leave_nothing(kind: str, run: Runner, peers_of_each: int) -> None:
     """However many connections fail, in whatever way, there is as much of everything afterwards as before."""
 
     async def meet(row: Row, count: int) -> None:
         async with Served(our_server(kind, row.demands), row.timeout_s) as served:
             await served.meet_clients([row.script] * count)
 
-    run(lambda: find_leaks(run.loop, BAD_CLIENTS, meet))
+    run(lambda: find_leaks(run.loop, BAD_CLIENTS, meet, peers_of_each))
 
 
 async def find_leaks(
-    loop: ReactorEventLoop, rows: tuple[Row, ...], meet: Callable[[Row, int], Awaitable[None]]
+    loop: ReactorEventLoop, rows: tuple[Row, ...], meet: Callable[[Row, int], Awaitable[None]], peers_of_each: int
 ) -> None:
-    """Fail if there is more of anything when *meet* has met a thousand peers, or if *loop* was told of any."""
+    """Fail if there is more of anything when *meet* has met so many peers of each row, or if *loop* was told of any."""
     with overheard(loop) as contexts:
         for row in rows[:4]:
             await meet(row, 1)
@@ -81,7 +96,8 @@ async def find_leaks(
         gc.collect()
         before = at_work(loop), living()
         for row in rows:
-            await meet(row, -(-CONNECTIONS // len(rows)))
+            for begun in range(0, peers_of_each, BATCH):
+                await meet(row, min(BATCH, peers_of_each - begun))
         await settled()
         gc.collect()
         assert (at_work(loop), living()) == before
