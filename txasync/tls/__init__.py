@@ -8,7 +8,7 @@ pyOpenSSL, and what Twisted makes of these. Importing this imports neither Twist
 from __future__ import annotations
 
 from ._accepted import EngineMaker, check_accepted, default_server_hostname, engine_maker
-from ._engine import Engine, HandshakeInfo
+from ._engine import Engine, HandshakeInfo, Wire
 from ._errors import TLSError, TLSVerificationError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "HandshakeInfo",
     "TLSError",
     "TLSVerificationError",
+    "Wire",
     "check_accepted",
     "default_server_hostname",
     "engine_maker",

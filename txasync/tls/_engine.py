@@ -62,7 +62,7 @@ class Engine(abc.ABC):
     @property
     @abc.abstractmethod
     def pending(self) -> Callable[[], int | bool]:
-        """What tells whether there is something to read in hand: if it is true, reading finds out."""
+        """What tells whether something to read may be in hand, which reading finds out."""
 
     @property
     @abc.abstractmethod

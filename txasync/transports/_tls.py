@@ -32,7 +32,7 @@ class SSLTransport(TLSLife):
     A connection by TLS, over a transport below it.
 
     What the two ways of being over one have in common is here; how encrypted bytes come and go is their own. Arguments
-    are those of `TLSLife`.
+    are those of ``TLSLife``.
 
     Source:
         asyncio, "Transports and Protocols", "Transports"; RFC 8446.
