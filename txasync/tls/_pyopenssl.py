@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -156,7 +157,15 @@ class PyOpenSSLEngine(Engine):
 
     def _write(self, data: bytes | memoryview) -> int:
         self._may_hold = True
-        return self._connection.send(data)
+        send = self._connection.send
+        sent = send(data)
+        if sent < len(data):
+            # pyOpenSSL's contexts have it that one call makes one record.
+            rest = memoryview(data)
+            with contextlib.suppress(SSL.WantReadError):
+                while sent < len(data):
+                    sent += send(rest[sent:])
+        return sent
 
     def do_handshake(self) -> None:
         self._may_hold = True

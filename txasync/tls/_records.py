@@ -31,16 +31,19 @@ class RecordCounter:
         if end > len(data):
             self._missing -= len(data)
             return
+        count = 0
         if end:
-            self.count += 1
+            count = 1
         elif self._header:
             data = self._header + data
-        while len(data) - end >= HEADER_SIZE:
-            end += HEADER_SIZE + int.from_bytes(data[end + 3 : end + 5], "big")
-            if end > len(data):
-                self._missing = end - len(data)
-                self._header = b""
-                return
-            self.count += 1
-        self._missing = 0
-        self._header = data[end:]
+        size = len(data)
+        while end + HEADER_SIZE <= size:
+            end += HEADER_SIZE + (data[end + 3] << 8 | data[end + 4])
+            count += 1
+        if end > size:
+            count -= 1
+            self._missing = end - size
+        else:
+            self._missing = 0
+            self._header = data[end:]
+        self.count += count
