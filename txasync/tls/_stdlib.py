@@ -133,10 +133,12 @@ class SocketSSLObject(ssl.SSLObject):
         super().unwrap()
 
 
+PASSED_BY = ("do_handshake", "read", "write", "pending", "cipher", "compression", "selected_alpn_protocol", "version")
+
+
 def _has_usual_methods(ssl_object: ssl.SSLObject) -> bool:
     kind = type(ssl_object)
-    methods = (kind.read, kind.write, kind.pending)
-    return kind is SocketSSLObject or methods == (ssl.SSLObject.read, ssl.SSLObject.write, ssl.SSLObject.pending)
+    return kind is SocketSSLObject or all(getattr(kind, name) is getattr(ssl.SSLObject, name) for name in PASSED_BY)
 
 
 class StdlibEngine(Engine):
@@ -186,7 +188,7 @@ class StdlibEngine(Engine):
         return received
 
     def do_handshake(self) -> None:
-        self._ssl_object.do_handshake()
+        self._inner.do_handshake()
 
     def check_peer(self) -> None:
         """The handshake has checked it, as the context says."""
