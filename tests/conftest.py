@@ -43,7 +43,7 @@ MODES = ("asyncio-first", "reactor-first")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """An option for who has the time."""
     parser.addoption(
-        "--bad-peers", type=int, default=30, help="how many of each bad TLS peer to look for leaks with (default: 30)"
+        "--bad-peers", type=int, default=20, help="how many of each bad TLS peer to look for leaks with (default: 20)"
     )
 
 

@@ -18,6 +18,8 @@ from .tls_peer_scripts import Line, Script, Speaker
 LIMIT_S = 10.0
 """Whatever takes longer hangs."""
 
+ATTEMPTS = 5
+
 
 class Witness(asyncio.Protocol):
     """
@@ -192,7 +194,11 @@ class Served:
             await script(line)
 
     async def serves(self, leaf: trustme.LeafCert | None = None) -> bool:
-        """Whether a good client, with the certificate *leaf*, is served."""
+        """
+        Whether a good client, with the certificate *leaf*, is served.
+
+        On a busy machine it may take longer than the time limit that is meant for a bad one; then it tries again.
+        """
         heard: list[bytes] = []
 
         async def ask(line: Line) -> None:
@@ -201,7 +207,10 @@ class Served:
                 await speaker.say(b"hello")
                 heard.append(await speaker.listen())
 
-        await self.meet_client(ask)
+        for _ in range(ATTEMPTS):
+            await self.meet_client(ask)
+            if heard:
+                break
         return heard == [b"hello"]
 
 
