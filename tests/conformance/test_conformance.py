@@ -24,7 +24,7 @@ _INPUT_AND_OUTPUT = (
 
 _MODULES = {
     "poll": _INPUT_AND_OUTPUT,
-    "select": ("test_ssl", *_INPUT_AND_OUTPUT),
+    "select": _INPUT_AND_OUTPUT,
     "poll per-descriptor": ("test_subprocess", *_INPUT_AND_OUTPUT),
     "global": ("test_events", "test_runners", "test_base_events", "test_streams", "test_server"),
 }
