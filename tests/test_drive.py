@@ -265,3 +265,22 @@ def test_a_main_loop_of_somebodys_own_gets_its_turn(reactor: Any, loop: ReactorE
         turns += 1
     assert turns >= 50
     reactor.crash()
+
+
+def test_no_call_from_a_thread_is_forgotten(run: Runner) -> None:
+    """Neither one that comes while the reactor makes its calls, nor one while it looks at its descriptors."""
+
+    def call_again_and_again() -> int:
+        for made in range(1000):
+            called = threading.Event()
+            if made % 2:
+                run.loop.call_soon_threadsafe(int)
+            run.reactor.callFromThread(called.set)
+            if not called.wait(30):
+                return made
+        return 1000
+
+    async def main() -> int:
+        return await asyncio.to_thread(call_again_and_again)
+
+    assert run(main) == 1000

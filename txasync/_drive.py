@@ -84,6 +84,8 @@ class Drive:
             return
         if not self._ticker.asleep or self._reactors_turn() == 0 or not self._is_in_main_loop():
             return
+        if self._reactor.threadCallQueue:
+            return  # it has been woken up, in this iteration
         with self._changed_places():
             rounds = self._ticker.drive(self._reactors_turn)
         self._reactor_is_ready = False
@@ -126,8 +128,9 @@ class Drive:
 
     def _iterate_reactor(self) -> None:
         reactor = self._reactor
-        if reactor._started:
-            reactor.runUntilCurrent()
+        # In this order: to be woken up is forgotten by the one, and what for is done by the other.
         if self._reactor_is_ready:
             self._reactor_is_ready = False
             reactor.doIteration(0)
+        if reactor._started:
+            reactor.runUntilCurrent()
