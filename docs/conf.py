@@ -11,10 +11,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 # What others document; there is no inventory of theirs at hand when this is built offline.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(_?asyncio|collections|contextvars|os|selectors|socket|ssl|subprocess|twisted|unittest|zope)\b.*"),
+    (
+        r"py:.*",
+        r"(_?asyncio|collections|concurrent|contextvars|os|selectors|socket|ssl|subprocess|twisted|unittest|zope)\b.*",
+    ),
     (r"py:.*", r"(bool|bytes|float|int|object|str|None|NotImplementedError|OSError|RuntimeError|TypeError|ValueError)"),
     # Type variables and types of parameters that only this package gives.
-    (r"py:class", r"(txasync\.running\._T|.*\._ProtocolT|_Ts|Context|Failure|NestableSet|<InterfaceClass .*>)"),
+    (
+        r"py:class",
+        r"((txasync\..*\.)?_[PT]|.*\._ProtocolT|_Ts|Context|Deferred|Failure|NestableSet|<InterfaceClass .*>)",
+    ),
     (r"py:class", r"(FileIO|Pipe|Tell)"),
     (r"py:.*", r"(KeyboardInterrupt|SystemExit|SelectorEventLoop|Coroutine|typing\..*|IReactorFDSet|IReadDescriptor)"),
 ]

@@ -26,15 +26,22 @@ pytestmark = [
 ]
 
 
-def bench(*options: str, path: str = os.environ.get("PATH", "")) -> subprocess.CompletedProcess[str]:
-    """Run the benchmark's command, which finds its compiler in *path*."""
+def bench(
+    *options: str, path: str = os.environ.get("PATH", ""), modules: pathlib.Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run the benchmark's command, which finds its compiler in *path*, and *modules* before all others."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(BENCH), *options],
         capture_output=True,
         text=True,
         timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
+        env={**os.environ, "PYTHONPATH": f"{modules}{os.pathsep}{ROOT}", "PATH": path},
     )
+
+
+def kinds_by_row(directory: pathlib.Path) -> dict[str, set[str]]:
+    """The kinds of which *directory* has results, by row."""
+    return {row["row"]: set(row["kinds"]) for row in json.loads((directory / "results.json").read_text())["rows"]}
 
 
 def can_compile_with_openssl() -> bool:
@@ -48,13 +55,24 @@ def can_compile_with_openssl() -> bool:
 
 def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
     """A row of each sort is measured on every kind that has it, and its figures are written."""
-    rows = "tcp-1KiB-x1,readexactly-1KiB-x50,udp-1KiB-x1,bulk-receive,churn-x20,spawn-x1"
-    done = bench("--quick", "--rows", rows, "--kinds", ",".join(KINDS), "--output", str(tmp_path))
+    rows = "tcp-1KiB-x1,readexactly-1KiB-x50,udp-1KiB-x1,bulk-receive,churn-x20,spawn-x1,task-make"
+    rows += ",await-deferred-x1,await-deferred-x100"
+    if importlib.util.find_spec("aiohttp"):
+        rows += ",aiohttp-get-x50"
+    kinds = [*KINDS, "txasync-plain"]
+    done = bench("--quick", "--rows", rows, "--kinds", ",".join(kinds), "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert "txasync" in str(results["versions"])
-    for row in rows.split(","):
-        assert row in done.stdout
+    measured = kinds_by_row(tmp_path)
+    assert set(measured) == set(rows.split(","))
+    assert measured["tcp-1KiB-x1"] == set(kinds)
+    assert measured["task-make"] == set(kinds) - {"twisted", "asyncioreactor", "epoll"}
+    assert (
+        measured["await-deferred-x1"]
+        == measured["await-deferred-x100"]
+        == {"txasync", "txasync-driven", "txasync-plain", "asyncioreactor"}
+    )
 
 
 @pytest.mark.skipif(not can_compile_with_openssl(), reason="there are no headers of OpenSSL: apt install libssl-dev")
@@ -64,10 +82,9 @@ def test_each_kind_of_server_answers_by_tls(tmp_path: pathlib.Path) -> None:
     done = bench("--quick", "--rows", rows, "--kinds", ",".join(KINDS), "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    measured = {row["row"]: set(row["kinds"]) for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
     by_tls = set(KINDS) - {"epoll"}
     native = {"twisted", "asyncioreactor"}
-    assert measured == {row: by_tls - native if "memory" in row else by_tls for row in rows.split(",")}
+    assert kinds_by_row(tmp_path) == {row: by_tls - native if "memory" in row else by_tls for row in rows.split(",")}
 
 
 @pytest.fixture
@@ -98,6 +115,15 @@ def test_missing_headers_of_openssl_are_asked_for(path_without_openssl: str) -> 
     assert done.returncode != 0
     assert "libssl-dev" in done.stderr
     assert "--rows" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_is_refused_if_its_library_is_missing(tmp_path: pathlib.Path) -> None:
+    """The message says what to install."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['aiohttp'] = None\n")
+    done = bench("--rows", "aiohttp-get-x50", "--kinds", "asyncio", modules=tmp_path)
+    assert done.returncode != 0
+    assert "pip install aiohttp" in done.stderr
     assert "Traceback" not in done.stderr
 
 

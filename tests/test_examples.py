@@ -264,6 +264,15 @@ def test_the_demo_listens_where_it_is_told(situation: list[str]) -> None:
         assert demo.end()[0] == 0
 
 
+def test_one_coroutine_awaits_both_worlds(situation: list[str]) -> None:
+    """In a task, by a page, and given up when it takes too long."""
+    with Example([*PYTHON, "one_coroutine.py", *situation]) as example:
+        example.says("in a task: b'slow and 42'")
+        example.says("by the page: b'slow and 42'")
+        example.says("by the page, of a computation that takes too long: b'nothing'")
+        assert example.end() == (0, [])
+
+
 def test_each_kind_of_tls_context_talks_to_each() -> None:
     """By the right name; a wrong one is refused, whichever library checks it."""
     # Twisted passes pyOpenSSL's own objects to pyOpenSSL, which warns of it.

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import txasync
-from txasync import ReactorEventLoop, running
+from txasync import ReactorEventLoop, _loops
 
 from .conftest import open_descriptors
 
@@ -40,7 +40,7 @@ def in_child(program: str, *, warnings: str = "error", exit_code: int = 0) -> st
 def own_reactor(reactor: Any) -> Iterator[Any]:
     """A reactor that has no loop yet, and whose loop is closed afterwards."""
     yield reactor
-    loop = running._loop_of(reactor)
+    loop = _loops.loop_of(reactor)
     if loop is not None:
         loop.close()
 

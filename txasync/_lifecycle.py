@@ -10,12 +10,21 @@ callbacks to our Deferred as well, and from there we reach the others.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 
-__all__ = ["ReactorEvents"]
+__all__ = ["ReactorEvents", "ReactorState"]
+
+
+class ReactorState(enum.Enum):
+    """What the reactor can still do for a loop."""
+
+    USABLE = enum.auto()
+    ENDING = enum.auto()
+    ENDED = enum.auto()
 
 
 class ReactorEvents:

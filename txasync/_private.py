@@ -35,6 +35,9 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_ready", "the callbacks that are ready: a round of ours runs them"),
     PrivateName(_LOOP, "_scheduled", "the heap of timers: a round of ours takes those that are due"),
     PrivateName(_LOOP, "_timer_cancelled_count", "how many timers of the heap are cancelled, to drop them in time"),
+    PrivateName(_LOOP, "_task_factory", "looked at for each task: get_task_factory() takes a call"),
+    PrivateName("asyncio.Task", "_coro", "what stacks and representations show: the coroutine, not what drives it"),
+    PrivateName("asyncio.Task", "_source_traceback", "debug mode names the caller's frame, not ours"),
     PrivateName(_LOOP, "_clock_resolution", "a timer is due if it is so within the clock's resolution"),
     PrivateName(_LOOP, "_closed", "looked at for each callback: is_closed() takes a call"),
     PrivateName(_LOOP, "_debug", "looked at in each round: get_debug() takes a call"),
@@ -126,6 +129,7 @@ if TYPE_CHECKING:
         """asyncio's own, with types for the names above."""
 
         _ready: deque[asyncio.Handle]
+        _task_factory: Any
         _scheduled: list[asyncio.TimerHandle]
         _timer_cancelled_count: int
         _clock_resolution: float

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import inspect
+import os
 import signal
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
+from gc import get_referents
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
 
 from . import _reactors
 from ._alarm import alarm_for
 from ._drive import drive_of
+from ._error_log import tell_twisted
 from ._handles import Handle
-from ._lifecycle import ReactorEvents
+from ._lifecycle import ReactorEvents, ReactorState
 from ._own_run import OwnRun
 from ._shutdown import shut_down
 from ._signals import InterruptGuard, SignalHandlers, ignore_signal
 from ._ticker import Ticker
 from ._transport_loop import TransportLoop
+from .bridge import TaskStep, awaits_deferreds, explain_bad_yield, task_factory
 from .polling import PollerFactory, for_reactor
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReactorEventLoop"]
 
-_log = Logger("asyncio")
-
+_PACKAGE = os.path.dirname(__file__)
 
 # The socket pairs of loops that are not closed. A loop that is collected closes its own in __del__; without this, the
 # collector might have closed them before, and asyncio's close() would fail half-way.
@@ -99,6 +99,7 @@ class ReactorEventLoop(TransportLoop):
             super().__init__(self._poller)
             undone_on_failure.pop_all()
         self._constructed = True
+        self.set_task_factory(task_factory)
         _self_pipes[id(self)] = self._ssock, self._csock
         self._ticker = Ticker(
             self._poller,
@@ -115,7 +116,7 @@ class ReactorEventLoop(TransportLoop):
         self._drive = drive_of(reactor, self._poller, self._ticker)
         self._own_run = OwnRun(reactor, self._interrupts, self._drive)
         self._interruption: BaseException | None = None
-        self._reactor_state = _ReactorState.USABLE
+        self._reactor_state = ReactorState.USABLE
         self._closes_with_reactor = False
         self._outside: tuple[Any, Any] = (None, (None, None))
         self._events = ReactorEvents(
@@ -184,7 +185,7 @@ class ReactorEventLoop(TransportLoop):
         self._check_running()
         try:
             self._enter()
-            self._own_run.run(by_hand=self._reactor_state is _ReactorState.ENDED)
+            self._own_run.run(by_hand=self._reactor_state is ReactorState.ENDED)
         finally:
             self._leave()
             interruption, self._interruption = self._interruption, None
@@ -205,11 +206,11 @@ class ReactorEventLoop(TransportLoop):
             asyncio, "Event Loop", "Running and stopping the loop".
         """
         self._leave_a_crashed_run()
-        could_run = self._reactor_state is _ReactorState.USABLE
+        could_run = self._reactor_state is ReactorState.USABLE
         try:
             return super().run_until_complete(future)
         except (asyncio.CancelledError, RuntimeError) as error:
-            if could_run and self._reactor_state is _ReactorState.ENDED:
+            if could_run and self._reactor_state is ReactorState.ENDED:
                 raise RuntimeError(
                     f"reactor.stop() was called while run_until_complete() waited for {future!r}: the reactor's end "
                     f"cancels every task; to end only this one, cancel it or let it return"
@@ -284,7 +285,7 @@ class ReactorEventLoop(TransportLoop):
             self.reactor.callLater(0, self._signals.take_again)
 
     def _reactor_shuts_down(self) -> Deferred[None]:
-        self._reactor_state = _ReactorState.ENDING
+        self._reactor_state = ReactorState.ENDING
         done: Deferred[None] = Deferred()
         if not self.is_running():
             done.callback(None)
@@ -301,7 +302,7 @@ class ReactorEventLoop(TransportLoop):
         return done
 
     def _reactor_stopped(self) -> None:
-        self._reactor_state = _ReactorState.ENDED
+        self._reactor_state = ReactorState.ENDED
         if self._own_run.active:
             return
         if self.is_running():
@@ -325,7 +326,7 @@ class ReactorEventLoop(TransportLoop):
 
     def _reactor_is_ending(self) -> bool:
         """Whether ``reactor.stop()`` was called, and the reactor's shutdown is not over."""
-        return _reactors.stop_was_called(self.reactor) and self._reactor_state is not _ReactorState.ENDED
+        return _reactors.stop_was_called(self.reactor) and self._reactor_state is not ReactorState.ENDED
 
     def _end_run_with(self, error: BaseException) -> None:
         """
@@ -382,6 +383,16 @@ class ReactorEventLoop(TransportLoop):
             self._ticker.wake()
         return handle
 
+    def _call_soon_explaining(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+        """`call_soon` while tasks are made in which Deferreds cannot be awaited."""
+        if type(callback) is TaskStep and type(error := get_referents(callback)[-1]) is RuntimeError:
+            explain_bad_yield(error)
+        if self._debug or self._closed or self._ticker.asleep:
+            return type(self).call_soon(self, callback, *args, context=context)
+        handle = Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def call_at(
         self,
         when: float,
@@ -400,6 +411,34 @@ class ReactorEventLoop(TransportLoop):
         if self._ticker.asleep:
             self._ticker.wake()
         return handle
+
+    def set_task_factory(self, factory: Any) -> None:
+        """
+        Let *factory* make the tasks; None is asyncio's own way, and the loop's first one is `txasync.task_factory`.
+
+        Source:
+            asyncio, "Event Loop", "Creating futures and tasks".
+        """
+        super().set_task_factory(factory)
+        vars(self).pop("call_soon", None)
+        if not awaits_deferreds(factory):
+            vars(self)["call_soon"] = self._call_soon_explaining
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """
+        Run the coroutine *coro* in a task.
+
+        Source:
+            asyncio, "Event Loop", "Creating futures and tasks".
+        """
+        factory: Any = self._task_factory
+        if self._closed or (factory is not task_factory and not awaits_deferreds(factory)):
+            return super().create_task(coro, **kwargs)
+        task: Any = factory(self, coro, **kwargs)
+        if self._debug:
+            while task._source_traceback and task._source_traceback[-1].filename.startswith(_PACKAGE):
+                del task._source_traceback[-1]
+        return task  # type: ignore[no-any-return]
 
     @staticmethod
     def _forget_own_frame(handle: Any) -> None:
@@ -458,22 +497,4 @@ class ReactorEventLoop(TransportLoop):
             asyncio, "Event Loop", "Error handling API".
         """
         super().default_exception_handler(context)
-        message = context.get("message") or "unhandled exception in event loop"
-        error = context.get("exception") or RuntimeError(message)
-        # At this level, Twisted prints nothing by itself while no log has been started: the lines that the logging
-        # module prints are then the only ones.
-        _log.failure(
-            "{message}",
-            failure=Failure(error, type(error), error.__traceback__),
-            level=LogLevel.error,
-            message=message,
-            context=context,
-        )
-
-
-class _ReactorState(enum.Enum):
-    """What the reactor can still do for us."""
-
-    USABLE = enum.auto()
-    ENDING = enum.auto()
-    ENDED = enum.auto()
+        tell_twisted(context)

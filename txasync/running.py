@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from twisted.python import threadable
 
-from . import _reactors
+from . import _loops, _reactors
 from ._asyncio_reactor import share_child_exits
 from ._shutdown import cancel_tasks
 from .loop import ReactorEventLoop
@@ -18,9 +17,6 @@ from .loop import ReactorEventLoop
 __all__ = ["get_event_loop", "install", "new_event_loop", "run"]
 
 _T = TypeVar("_T")
-
-# The loop of each reactor. The values are weak: a loop holds its reactor, which would keep the entry for ever.
-_loops: weakref.WeakKeyDictionary[Any, weakref.ref[ReactorEventLoop]] = weakref.WeakKeyDictionary()
 
 
 def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
@@ -57,7 +53,7 @@ def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
             f"txasync.install() was called in another thread than the one in which {reactor!r} runs: "
             f"use reactor.callFromThread(txasync.install)"
         )
-    loop = _loop_of(reactor)
+    loop = _loops.loop_of(reactor)
     if loop is None:
         loop = _new_loop_on(reactor)
         loop.close_with_reactor()
@@ -89,7 +85,7 @@ def new_event_loop(reactor: Any = None, private: bool = False) -> ReactorEventLo
         if not _reactors.may_use_installed_reactor():
             return _new_private_loop()
         reactor = _process_reactor()
-    loop = _loop_of(reactor)
+    loop = _loops.loop_of(reactor)
     if loop is not None:
         raise RuntimeError(
             f"{reactor!r} has a loop already, {loop!r}: close that first, use it (txasync.get_event_loop()), "
@@ -123,7 +119,7 @@ def get_event_loop(reactor: Any = None) -> asyncio.AbstractEventLoop:
         reactor = _reactors.installed_reactor()
         if reactor is None:
             raise RuntimeError("no reactor is installed, so there is no loop yet: call txasync.install()")
-    loop = _reactors.host_loop(reactor) or _loop_of(reactor)
+    loop: asyncio.AbstractEventLoop | None = _loops.any_loop_of(reactor)
     if loop is None:
         raise RuntimeError(f"{reactor!r} has no asyncio loop: call txasync.install()")
     return loop
@@ -212,13 +208,6 @@ def _process_reactor() -> Any:
     return reactor
 
 
-def _loop_of(reactor: Any) -> ReactorEventLoop | None:
-    """The loop of *reactor* that is not closed."""
-    reference = _loops.get(reactor)
-    loop = None if reference is None else reference()
-    return None if loop is None or loop.is_closed() else loop
-
-
 def _new_loop_on(reactor: Any) -> ReactorEventLoop:
     if _reactors.was_stopped(reactor):
         raise RuntimeError(
@@ -226,7 +215,7 @@ def _new_loop_on(reactor: Any) -> ReactorEventLoop:
             f"use txasync.new_event_loop(private=True), or let the reactor run for as long as you need it"
         )
     loop = ReactorEventLoop(reactor)
-    _loops[reactor] = weakref.ref(loop)
+    _loops.remember(loop, reactor)
     return loop
 
 
@@ -237,5 +226,5 @@ def _new_private_loop() -> ReactorEventLoop:
     except BaseException:
         _reactors.dispose_private_reactor(reactor)
         raise
-    _loops[reactor] = weakref.ref(loop)
+    _loops.remember(loop, reactor)
     return loop

@@ -45,7 +45,11 @@ def parse_arguments() -> argparse.Namespace:
         dest="rows_asked_for",
         help="rows to measure: their names, or shell patterns, with commas between",
     )
-    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds to compare (default: %(default)s)")
+    parser.add_argument(
+        "--kinds",
+        default=",".join(kind.name for kind in KINDS.values() if kind.by_default),
+        help="kinds to compare (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="server processes of each kind (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for one measurement (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="measure all rows")
@@ -83,11 +87,12 @@ def problem_with(options: argparse.Namespace) -> str | None:
                     f"{name} needs {module}, which is not installed: run {sys.executable} -m pip install "
                     f"'txasync[bench]', or leave it out with --kinds"
                 )
-    if any(row.is_tls for row in options.rows) and importlib.util.find_spec("cryptography") is None:
-        return (
-            f"the tls rows need cryptography, which is not installed: run {sys.executable} -m pip install "
-            f"'txasync[bench]', or leave them out with --rows"
-        )
+    for row in options.rows:
+        if not can_be_had(row):
+            return (
+                f"{row.name} needs {row.needs}, which is not installed: run {sys.executable} -m pip install "
+                f"{row.needs}, or leave it out with --rows"
+            )
     if options.core not in os.sched_getaffinity(0):
         return f"--core {options.core}: this process may use only {sorted(os.sched_getaffinity(0))}"
     if not options.rows:
@@ -102,7 +107,13 @@ def problem_with(options: argparse.Namespace) -> str | None:
 def select_rows(options: argparse.Namespace) -> list[rows.Row]:
     if options.rows_asked_for is not None:
         return rows.matching(options.rows_asked_for)
-    return rows.ROWS if options.full or options.quick or options.list else rows.default()
+    selected = rows.ROWS if options.full or options.quick or options.list else rows.default()
+    return selected if options.list else [row for row in selected if can_be_had(row)]
+
+
+def can_be_had(row: rows.Row) -> bool:
+    """Whether what *row* needs is installed."""
+    return row.needs is None or importlib.util.find_spec(row.needs) is not None
 
 
 def run(options: argparse.Namespace, plan: measuring.Plan) -> list[Result]:

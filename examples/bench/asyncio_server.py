@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import tasks
 from certificate import certificate_path
 
 CHUNK = bytes(64 * 1024)
@@ -136,20 +137,25 @@ class BufferedSink(asyncio.BufferedProtocol):
             self.transport.write(b".")
 
 
-def spawner(concurrency: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+def spawner(concurrency: int) -> tasks.Work:
     async def spawn_one_after_another(count: int) -> None:
         for _ in range(count):
             process = await asyncio.create_subprocess_exec(TRUE)
             await process.wait()
 
-    async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while request := await reader.read(8):
-            count = int.from_bytes(request, "big")
-            await asyncio.gather(*(spawn_one_after_another(count // concurrency) for _ in range(concurrency)))
-            writer.write(b".")
-        writer.close()
+    async def spawn(count: int) -> None:
+        await asyncio.gather(*(spawn_one_after_another(count // concurrency) for _ in range(concurrency)))
 
-    return serve_requests
+    return spawn
+
+
+async def await_deferreds(count: int) -> None:
+    """As a program of txasync does: by the bridge, or without it, as Futures."""
+    import txasync  # the kinds that have this service have done so already
+
+    has_bridge = asyncio.get_running_loop().get_task_factory() is not None
+    work = tasks.await_deferreds if has_bridge else tasks.await_deferreds_by(txasync.as_future)
+    await work(count)
 
 
 # TLS
@@ -229,6 +235,30 @@ def on_streams(connected: Callable[[int], Callable[..., Coroutine[Any, Any, None
     return start
 
 
+def on_request(work: tasks.Work) -> Starter:
+    async def serve_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.read(8):
+            await work(int.from_bytes(request, "big"))
+            writer.write(b".")
+        writer.close()
+
+    return on_streams(lambda size: serve_requests)
+
+
+async def start_aiohttp(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+    from aiohttp import web
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="Hello, world\n")
+
+    application = web.Application()
+    application.router.add_get("/", hello)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"tcp:{runner.addresses[0][1]}"
+
+
 STARTERS = {
     "protocol": on_tcp(Echo),
     "buffered": on_tcp(BufferedEcho),
@@ -239,8 +269,16 @@ STARTERS = {
     "source": on_tcp(Source),
     "sink": on_tcp(Sink),
     "sink-buffered": on_tcp(BufferedSink),
-    "spawn": on_streams(lambda size: spawner(1)),
-    "spawn-parallel": on_streams(lambda size: spawner(PARALLEL)),
+    "spawn": on_request(spawner(1)),
+    "spawn-parallel": on_request(spawner(PARALLEL)),
+    "step": on_request(tasks.step),
+    "step-at-once": on_request(tasks.at_once(tasks.step)),
+    "make-tasks": on_request(tasks.make_tasks),
+    "await-futures": on_request(tasks.await_futures),
+    "await-futures-at-once": on_request(tasks.at_once(tasks.await_futures)),
+    "await-deferreds": on_request(await_deferreds),
+    "await-deferreds-at-once": on_request(tasks.at_once(await_deferreds)),
+    "aiohttp": start_aiohttp,
     "tls": on_tls(stdlib_context),
     "tls-memory": on_tls(memory_context),
     "tls-pyopenssl": on_tls(pyopenssl_options),
@@ -282,6 +320,10 @@ def serve(kind: str, services: list[str], announce: Callable[[dict[str, str]], N
             from twisted.internet import reactor as installed
 
             reactor: Any = installed
-            task = txasync.install().create_task(main)
+            loop = txasync.install()
+            if kind == "txasync-plain":
+                # Not by the loop's own method: that also has each step looked at, to explain errors.
+                asyncio.BaseEventLoop.set_task_factory(loop, None)  # type: ignore[arg-type]  # it is one
+            task = loop.create_task(main)
             reactor.run()
             task.result()

@@ -15,13 +15,19 @@ class Kind:
         module: The module that has its servers.
         needs: What must be installed.
         about: One line for readers of the results.
+        lacks: Services that its module has for others.
+        by_default: Whether it is compared if no kinds are asked for.
     """
 
     name: str
     module: str
     needs: tuple[str, ...]
     about: str
+    lacks: tuple[str, ...] = ()
+    by_default: bool = True
 
+
+_AWAIT_DEFERREDS = ("await-deferreds", "await-deferreds-at-once")
 
 KINDS = {
     kind.name: kind
@@ -33,9 +39,22 @@ KINDS = {
             "txasync.install() and reactor.run() on a stock EPollReactor",
         ),
         Kind("txasync-driven", "asyncio_server", ("twisted", "txasync"), "txasync.run(main()) on a stock EPollReactor"),
-        Kind("asyncio", "asyncio_server", (), "asyncio's own event loop"),
-        Kind("uvloop", "asyncio_server", ("uvloop",), "uvloop's event loop"),
-        Kind("twisted", "twisted_server", ("twisted",), "Twisted's own protocols on EPollReactor"),
+        Kind(
+            "txasync-plain",
+            "asyncio_server",
+            ("twisted", "txasync"),
+            "txasync with asyncio's own tasks, which cannot await Deferreds",
+            by_default=False,
+        ),
+        Kind("asyncio", "asyncio_server", (), "asyncio's own event loop", lacks=_AWAIT_DEFERREDS),
+        Kind("uvloop", "asyncio_server", ("uvloop",), "uvloop's event loop", lacks=_AWAIT_DEFERREDS),
+        Kind(
+            "twisted",
+            "twisted_server",
+            ("twisted",),
+            "Twisted's own protocols on EPollReactor",
+            lacks=_AWAIT_DEFERREDS,
+        ),
         Kind("asyncioreactor", "twisted_server", ("twisted",), "Twisted's own protocols on AsyncioSelectorReactor"),
         Kind(
             "epoll",
@@ -56,10 +75,11 @@ SERVICES = {
         *("protocol", "buffered", "exactly", "lines", "unix", "udp"),
         *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),
         *("tls", "tls-memory", "tls-pyopenssl"),
+        *("step", "step-at-once", "make-tasks", "await-futures", "await-futures-at-once", *_AWAIT_DEFERREDS, "aiohttp"),
     },
     "twisted_server": {
         *("protocol", "lines", "unix", "udp", "source", "sink", "spawn", "spawn-parallel"),
-        *("tls", "tls-pyopenssl"),
+        *("tls", "tls-pyopenssl", *_AWAIT_DEFERREDS),
     },
     "epoll_server": {
         *("protocol", "buffered", "unix", "udp"),
@@ -70,4 +90,5 @@ SERVICES = {
 
 def has_service(kind: Kind, service: str) -> bool:
     """Whether *kind* has *service*, which may carry a size."""
-    return service.partition("=")[0] in SERVICES[kind.module]
+    name = service.partition("=")[0]
+    return name in SERVICES[kind.module] and name not in kind.lacks

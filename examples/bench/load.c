@@ -5,6 +5,7 @@
  *
  * CORE     the processor to run on, shared with the server
  * MODE     echo      each of ACTIVE connections sends SIZE bytes, waits for the whole echo, and sends again
+ *          http      the same with a GET and its answer, which is always as long as the first; SIZE does not count
  *          churn     each of ACTIVE clients connects, gets one echo of SIZE bytes, closes, and connects again
  *          request   sends a number N (8 bytes, big-endian) and waits for one byte that says that N things are done
  *          send      the same, with N bytes of data after the number
@@ -43,6 +44,7 @@
 #endif
 
 #define BUFFER_SIZE (256 * 1024)
+#define GET "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 #define EVENTS 512
 /* A server that does nothing for so long is taken to have lost a message. */
 #define PATIENCE_S 30
@@ -77,7 +79,7 @@ static struct {
     struct sockaddr_storage address;
     socklen_t address_size;
     bool is_tcp, is_datagram, ends_with_close;
-    size_t size;
+    size_t size, answer_size;
     int active, idle;
 } load;
 
@@ -227,12 +229,39 @@ static void receive_all(struct link *link, uint64_t size)
     }
 }
 
+/* Receive the first answer of HTTP; return its size, as its head tells it. */
+static size_t receive_first_answer(struct link *link)
+{
+    static const char length[] = "\r\nContent-Length:";
+    const char *end, *field;
+    size_t received = 0;
+    /* Nothing else was received yet, so there are zeros behind what is. */
+    while ((end = strstr(buffer, "\r\n\r\n")) == NULL) {
+        ssize_t part = load.wire->receive(link, buffer + received, sizeof buffer - 1 - received);
+        if (part < 0)
+            fail("recv");
+        if (part == 0)
+            fail_plainly("there is no end to the head of the server's answer");
+        received += (size_t)part;
+    }
+    if (strncmp(buffer, "HTTP/1.1 200 ", 13) != 0 || (field = strcasestr(buffer, length)) == NULL || field > end)
+        fail_plainly("the server's answer is not a 200 of known length");
+    size_t size = (size_t)(end + 4 - buffer) + (size_t)atol(field + sizeof length - 1);
+    if (received > size)
+        fail_plainly("the server's answer is longer than its head tells");
+    receive_all(link, size - received);
+    return size;
+}
+
 /* One message there and back, after which the server has certainly accepted the connection. */
 static void connect_and_greet(struct link *link)
 {
     connect_blocking(link);
     send_all(link, message, load.size);
-    receive_all(link, load.size);
+    if (load.answer_size == 0)
+        load.answer_size = receive_first_answer(link);
+    else
+        receive_all(link, load.answer_size);
 }
 
 /* Echo and churn: many connections, one epoll. */
@@ -295,7 +324,7 @@ static bool receive_some(struct connection *connection)
             return false;
         fail("recv");
     }
-    bool complete = connection->received == load.size;
+    bool complete = connection->received == load.answer_size;
     if (received == 0) {
         if (!load.ends_with_close || !complete)
             fail_plainly("the server closed the connection");
@@ -303,10 +332,10 @@ static bool receive_some(struct connection *connection)
         return true;
     }
     connection->received += (size_t)received;
-    if (connection->received < load.size)
+    if (connection->received < load.answer_size)
         return false;
-    if (complete || connection->received > load.size || buffer[received - 1] != message[load.size - 1])
-        fail_plainly("the echo is not what was sent");
+    if (complete || connection->received > load.answer_size || buffer[received - 1] != message[load.size - 1])
+        fail_plainly("the answer is not the one that was expected");
     if (!load.ends_with_close)
         return true;
     /* The server's EOF, which comes next, tells that it has done all its work for this connection. */
@@ -424,7 +453,14 @@ int main(int argc, char **argv)
     memset(message, 'x', sizeof message);
     if (load.size > 0)
         message[load.size - 1] = '\n';
-    bool is_echo = load.ends_with_close || strcmp(load.mode, "echo") == 0;
+    load.answer_size = load.size;
+    bool is_http = strcmp(load.mode, "http") == 0;
+    bool is_echo = load.ends_with_close || is_http || strcmp(load.mode, "echo") == 0;
+    if (is_http) {
+        load.size = sizeof GET - 1;
+        load.answer_size = 0; /* until the first one comes */
+        memcpy(message, GET, sizeof GET);
+    }
     struct link link;
     if (is_echo)
         open_connections();

@@ -28,6 +28,10 @@ class Unit:
 US_PER_MESSAGE = Unit("µs/message", 1e3)
 US_PER_CONNECTION = Unit("µs/connection", 1e3)
 US_PER_CHILD = Unit("µs/child", 1e3)
+US_PER_STEP = Unit("µs/step", 1e3)
+US_PER_TASK = Unit("µs/task", 1e3)
+US_PER_AWAIT = Unit("µs/await", 1e3)
+US_PER_REQUEST = Unit("µs/request", 1e3)
 # A thing is a byte here: 1 ns per byte is one second per GB.
 MS_PER_GB = Unit("ms/GB", 1e-3)
 KIB_PER_CONNECTION = Unit("KiB/connection", 1)
@@ -43,7 +47,7 @@ class Row:
         service: What the servers offer; see `kinds.SERVICES`.
         load: The mode of the load generator.
         unit: The unit of its figures.
-        size: Bytes of a message.
+        size: Bytes of a message, if that does not come with the load.
         active: Connections that exchange messages.
         idle: Connections that are open beside them.
         step: A measurement is of a multiple of this many things.
@@ -65,6 +69,11 @@ class Row:
         """Whether clients connect by TLS."""
         return self.service.startswith("tls")
 
+    @property
+    def needs(self) -> str | None:
+        """A module that must be installed, whatever the kind."""
+        return {"tls": "cryptography", "aiohttp": "aiohttp"}.get(self.service.partition("-")[0])
+
     def rounded(self, count: float) -> int:
         """A number of things near *count* that can be measured."""
         return max(round(count / self.step), 1) * self.step
@@ -74,7 +83,7 @@ class Row:
 _DEFAULT = {
     *("tcp-64B-x1", "tcp-1KiB-x50", "tcp-64KiB-x50", "buffered-1KiB-x50", "readexactly-1KiB-x50", "readline-1KiB-x50"),
     *("unix-1KiB-x50", "udp-1KiB-x50", "bulk-send", "bulk-receive", "churn-x20", "spawn-x1", "idle-memory"),
-    *("tls-1KiB-x50", "tls-handshake-x20"),
+    *("tls-1KiB-x50", "tls-handshake-x20", "aiohttp-get-x50", "task-step-x100", "task-make"),
 }
 
 
@@ -103,6 +112,18 @@ def _tls_rows() -> list[Row]:
     return rows
 
 
+def _task_rows() -> list[Row]:
+    return [
+        Row("task-step-x1", "step", load="request", unit=US_PER_STEP),
+        Row("task-step-x100", "step-at-once", load="request", unit=US_PER_STEP, step=100),
+        Row("task-make", "make-tasks", load="request", unit=US_PER_TASK, step=100),
+        Row("await-future-x1", "await-futures", load="request", unit=US_PER_AWAIT),
+        Row("await-future-x100", "await-futures-at-once", load="request", unit=US_PER_AWAIT, step=100),
+        Row("await-deferred-x1", "await-deferreds", load="request", unit=US_PER_AWAIT),
+        Row("await-deferred-x100", "await-deferreds-at-once", load="request", unit=US_PER_AWAIT, step=100),
+    ]
+
+
 def _all_rows() -> list[Row]:
     return [
         *_echo_rows(),
@@ -113,6 +134,11 @@ def _all_rows() -> list[Row]:
         ),
         Row("churn-x20", "protocol", load="churn", unit=US_PER_CONNECTION, size=64, active=20, warm_up=500),
         *_tls_rows(),
+        *(
+            Row(f"aiohttp-get-x{active}", "aiohttp", load="http", unit=US_PER_REQUEST, active=active, warm_up=1000)
+            for active in (1, 50)
+        ),
+        *_task_rows(),
         Row("spawn-x1", "spawn", load="request", unit=US_PER_CHILD, warm_up=40),
         Row("spawn-x20", "spawn-parallel", load="request", unit=US_PER_CHILD, step=20, warm_up=40),
         Row("idle-memory", "protocol", unit=KIB_PER_CONNECTION, active=0, idle=IDLE_CONNECTIONS),

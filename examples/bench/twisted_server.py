@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import tasks
 from certificate import certificate_path
 from twisted.internet import asyncioreactor, epollreactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -148,6 +150,26 @@ class ParallelSpawner(Spawner):
     concurrency = PARALLEL
 
 
+class Awaiter(TcpProtocol):
+    """Awaits as many Deferreds as the client asks for, in a task of asyncio's."""
+
+    def dataReceived(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        work = self.work(tasks.await_deferreds_by(lambda deferred: deferred.asFuture(loop)))
+        done = Deferred.fromFuture(loop.create_task(work(int.from_bytes(data, "big"))))
+        done.addCallback(lambda _: self.transport.write(b"."))
+
+    def work(self, await_deferreds: tasks.Work) -> tasks.Work:
+        return await_deferreds
+
+
+class AwaiterAtOnce(Awaiter):
+    """In many tasks."""
+
+    def work(self, await_deferreds: tasks.Work) -> tasks.Work:
+        return tasks.at_once(await_deferreds)
+
+
 # Serving
 
 
@@ -198,6 +220,8 @@ STARTERS = {
     "sink": on_tcp(Sink),
     "spawn": on_tcp(Spawner),
     "spawn-parallel": on_tcp(ParallelSpawner),
+    "await-deferreds": on_tcp(Awaiter),
+    "await-deferreds-at-once": on_tcp(AwaiterAtOnce),
     "tls": on_tls(Echo),
     "tls-pyopenssl": on_tls(Echo),  # Twisted has no other
 }

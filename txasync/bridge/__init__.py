@@ -1,0 +1,31 @@
+"""
+The bridge: one coroutine awaits the Deferreds of Twisted and the Futures of asyncio.
+
+A driver goes through the coroutine of each task and waits for the Deferreds that it awaits; a task factory puts it
+there. Explicit functions turn each side's promise of a result into the other's.
+"""
+
+from __future__ import annotations
+
+from ._context import with_context
+from ._deferreds import as_deferred, deferred_coroutine
+from ._explaining import TaskStep, explain_bad_yield
+from ._futures import as_future
+from ._iteration import AsyncConsumer, produce
+from ._tasks import awaits_deferreds, eager_task_factory, task_factory
+from ._threads import run_in_reactor_thread
+
+__all__ = [
+    "AsyncConsumer",
+    "TaskStep",
+    "as_deferred",
+    "as_future",
+    "awaits_deferreds",
+    "deferred_coroutine",
+    "eager_task_factory",
+    "explain_bad_yield",
+    "produce",
+    "run_in_reactor_thread",
+    "task_factory",
+    "with_context",
+]

@@ -1,0 +1,97 @@
+"""The driver: goes through a coroutine for a task, and sees to the Deferreds that it awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet import defer
+
+from ._waiting import Wait, throwing
+
+__all__ = ["driven"]
+
+_T = TypeVar("_T")
+
+_Future = asyncio.Future
+_Deferred = defer.Deferred
+
+
+def driven(coroutine: Coroutine[Any, Any, _T]) -> Coroutine[Any, Any, _T]:
+    """
+    Return a coroutine, for a task, that does what *coroutine* does and can await Deferreds.
+
+    It has been started: so what a task throws into it before *coroutine* has begun - a cancellation - is thrown into
+    *coroutine*, as it would be without us.
+    """
+    driver = _drive(coroutine)
+    driver.send(None)
+    return driver
+
+
+def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """
+    Make of a generator function one whose generators are coroutines, as if it were an ``async def`` that may yield.
+
+    This is what ``types.coroutine`` does, but with the flag of native coroutines: tasks take nothing else. With an
+    ``async def`` round a generator, each step of each task would go through one more frame.
+    """
+    code = function.__code__
+    flags = code.co_flags & ~inspect.CO_GENERATOR | inspect.CO_COROUTINE
+    return types.FunctionType(code.replace(co_flags=flags), function.__globals__, function.__name__)
+
+
+@_making_coroutines
+def _drive(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the decorator does
+    send = coroutine.send
+    yielded = None
+    try:
+        while True:
+            if yielded is None or type(yielded) is _Future or not isinstance(yielded, _Deferred):
+                try:
+                    yield yielded
+                except GeneratorExit:
+                    raise  # the coroutine is let go, and Python closes it, or warns that it was never awaited
+                except BaseException as error:
+                    thrown = error
+                else:
+                    yielded = send(None)
+                    continue
+                # Not in the handler: the error would become the context of whatever the coroutine raises next.
+                try:
+                    yielded = coroutine.throw(thrown)
+                finally:
+                    del thrown
+            else:
+                wait: Any = None
+                try:
+                    wait = Wait(yielded)
+                    yielded = None
+                    yield from wait.future
+                except GeneratorExit:
+                    raise
+                except asyncio.CancelledError as error:
+                    resume = wait.cancelled(error)
+                except RuntimeError as error:
+                    resume = throwing(error)
+                else:
+                    if wait.reads_itself():
+                        wait = None
+                        yielded = send(None)
+                        continue
+                    resume = wait.over()
+                wait = None
+                try:
+                    yielded = resume(coroutine)
+                finally:
+                    del resume
+    except StopIteration as stop:
+        return stop.value
+    except defer.CancelledError as error:
+        # Twisted has cancelled what the coroutine waited for. Awaiting a cancelled Future ends a task the same way.
+        raise asyncio.CancelledError(*error.args) from error
+    finally:
+        yielded = None  # else the error that it may hold, and this frame of its traceback, would keep each other alive

@@ -1,0 +1,26 @@
+"""What asyncio says of a Deferred that is awaited in a task of its own, with what to do about it."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["TaskStep", "explain_bad_yield"]
+
+_BAD_YIELD = re.compile(r"Task got bad yield: <\w*Deferred\w* at 0x")
+_ADVICE = (
+    "a Deferred can be awaited only in tasks that txasync's task factories make: leave the loop the one it had, or set "
+    "txasync.task_factory or txasync.eager_task_factory; or await txasync.as_future(deferred)"
+)
+
+TaskStep: type | None = next((kind for kind in object.__subclasses__() if kind.__name__ == "TaskStepMethWrapper"), None)
+"""
+The type of what asyncio's tasks give to `call_soon`; it is in C, and has no public name.
+
+A task that gets something that it cannot wait for has the loop call its next step, which holds an error to raise.
+"""
+
+
+def explain_bad_yield(error: RuntimeError) -> None:
+    """Add what to do to *error*, which the step of a task holds, if it is asyncio's for a Deferred."""
+    if _BAD_YIELD.match(str(error)):
+        error.args = (f"{error}; {_ADVICE}",)

@@ -1,0 +1,106 @@
+"""Tasks in which Deferreds can be awaited, and the task factories that make them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from collections.abc import Coroutine
+from typing import Any
+
+from ._driver import driven
+
+__all__ = ["Task", "awaits_deferreds", "eager_task_factory", "task_factory"]
+
+
+class Task(asyncio.Task):  # type: ignore[type-arg]  # not a generic class at run time
+    """An asyncio task of a driven coroutine; it shows the coroutine, not the driver."""
+
+    __slots__ = ("_coroutine",)
+
+    _coroutine: Any
+
+    def get_coro(self) -> Any:
+        """
+        Return the coroutine that the task runs; None for a task that was finished eagerly.
+
+        Source:
+            asyncio, "Coroutines and tasks", "Task object".
+        """
+        return self._coroutine
+
+    @property
+    def _coro(self) -> Any:
+        return self._coroutine
+
+
+def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
+    """
+    Make a task in which Deferreds can be awaited: the factory that the loops of txasync have.
+
+    Another loop whose reactor runs, as that of an ``asyncioreactor``, can have it too:
+    ``loop.set_task_factory(txasync.task_factory)``.
+
+    Args:
+        loop: The loop that is to run the task.
+        coro: The coroutine.
+        kwargs: What else ``asyncio.Task`` takes: ``name``, ``context``, ``eager_start``.
+
+    Raises:
+        TypeError: *coro* is not a coroutine.
+
+    Context:
+        The loop's thread.
+
+    Source:
+        asyncio, "Event Loop", "Creating futures and tasks", ``loop.set_task_factory()``.
+    """
+    if type(coro) is not types.CoroutineType and not asyncio.iscoroutine(coro):
+        raise TypeError(f"a coroutine was expected, got {coro!r}")
+    if "eager_start" in kwargs:
+        return _begin(loop, coro, kwargs)
+    task = Task(driven(coro), loop=loop, **kwargs)
+    task._coroutine = coro
+    return task
+
+
+def _begin(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], arguments: dict[str, Any]) -> Task:
+    """Make a task that may begin, and end, before it is made."""
+    task = Task.__new__(Task)
+    task._coroutine = coro
+    task.__init__(driven(coro), loop=loop, **arguments)  # type: ignore[misc]
+    if task.done():
+        task._coroutine = None
+    return task
+
+
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any
+) -> asyncio.Task[Any]:
+    """
+    Make a task that begins at once, as those of ``asyncio.eager_task_factory``, and in which Deferreds can be awaited.
+
+    Args:
+        loop: The loop that is to run the task.
+        coro: The coroutine.
+        kwargs: What else ``asyncio.Task`` takes: ``name``, ``context``, ``eager_start``.
+
+    Raises:
+        TypeError: *coro* is not a coroutine.
+        RuntimeError: Before Python 3.12, which has no eager tasks.
+
+    Context:
+        The loop's thread.
+
+    Source:
+        asyncio, "Coroutines and tasks", "Eager task factory".
+    """
+    if sys.version_info < (3, 12):
+        raise RuntimeError("eager tasks need Python 3.12 or later; here, use txasync.task_factory")
+    kwargs.setdefault("eager_start", True)
+    return task_factory(loop, coro, **kwargs)
+
+
+def awaits_deferreds(factory: Any) -> bool:
+    """Whether Deferreds can be awaited in the tasks that *factory* makes."""
+    return factory is task_factory or factory is eager_task_factory

@@ -1,0 +1,180 @@
+"""A task waits for a Deferred: what the two tell each other, and how the coroutine goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ._failures import cancellation_requests, error_of, is_cancellation, mark_as_seen
+from ._presence import check_that_a_reactor_runs
+
+__all__ = ["Wait", "throwing"]
+
+_Coroutine = Coroutine[Any, Any, Any]
+Resume = Callable[[_Coroutine], Any]
+"""Goes on with a coroutine that waits for a Deferred; returns what it yields next."""
+
+_NOTHING = object()
+
+_Future = asyncio.Future
+_get_running_loop = asyncio.get_running_loop
+
+
+class Wait:
+    """
+    One await of a Deferred.
+
+    It takes its place among the Deferred's callbacks, and hands on what it gets: the result of the await is the one
+    that the Deferred had at that place, and later callbacks, which run at once, see it too.
+
+    A cancelled task cancels the Deferred. If that gives it a result, or an error other than a cancellation, the
+    coroutine gets it, as it would from an inner task; otherwise it gets its CancelledError at once, whatever becomes of
+    the Deferred. A result that was there when the cancellation came is not lost: the coroutine gets it first, and the
+    CancelledError at its next await.
+
+    Args:
+        deferred: What a coroutine of the running task awaits.
+
+    Raises:
+        RuntimeError: No reactor runs in this thread.
+
+    Attributes:
+        future: What the task is to wait for: done as soon as there is a result.
+    """
+
+    # Not slots: what most waits do not need costs them nothing.
+    _result: Any = _NOTHING
+    _traceback: Any = None
+    _abandoned = False
+
+    def __init__(self, deferred: Deferred[Any]) -> None:
+        loop = _get_running_loop()
+        check_that_a_reactor_runs(loop, deferred)
+        self._deferred = deferred
+        self.future: asyncio.Future[None] = _Future(loop=loop)
+        deferred.addBoth(self._arrived)
+
+    def _arrived(self, result: Any) -> Any:
+        if self._abandoned:
+            self._come_too_late(result)
+            return result
+        self._result = result
+        if isinstance(result, Failure):
+            self._traceback = error_of(result).__traceback__  # the Deferred takes it off when its callbacks have run
+        future = self.future
+        if not future.done():
+            try:
+                future.set_result(None)
+            except RuntimeError:
+                if not future.get_loop().is_closed():
+                    raise
+        return result
+
+    def _come_too_late(self, result: Any) -> None:
+        """The coroutine has gone on with its CancelledError; if this is a cancellation too, nobody need hear of it."""
+        loop = self.future.get_loop()
+        if isinstance(result, Failure) and is_cancellation(error_of(result)) and not loop.is_closed():
+            loop.call_soon(mark_as_seen, self._deferred, error_of(result))
+
+    def reads_itself(self) -> bool:
+        """Whether the coroutine, when it goes on, finds in the Deferred what it is to get."""
+        deferred = self._deferred
+        return deferred.result is self._result and not deferred.paused and not isinstance(self._result, Failure)
+
+    def over(self) -> Resume:
+        """There is a result, or an error: how the coroutine gets it."""
+        if self.reads_itself():
+            return _go_on
+        deferred, result = self._deferred, self._result
+        if isinstance(result, Failure):
+            error = error_of(result)
+            mark_as_seen(deferred, error)
+            return throwing(error.with_traceback(self._traceback))
+        return functools.partial(_go_on_with, result, deferred)
+
+    def cancelled(self, error: asyncio.CancelledError) -> Resume:
+        """The task was cancelled while it waited: how the coroutine gets *error*, or what is there instead."""
+        if self._result is not _NOTHING:
+            requests = cancellation_requests(asyncio.current_task())
+            return functools.partial(_go_on_and_cancel, self.over(), requests, error.args)
+        self._cancel()
+        if self._result is _NOTHING:
+            self._abandoned = True
+        elif not isinstance(self._result, Failure) or not is_cancellation(error_of(self._result)):
+            return self.over()
+        else:
+            mark_as_seen(self._deferred, error_of(self._result))
+        return throwing(error)
+
+    def _cancel(self) -> None:
+        try:
+            self._deferred.cancel()
+        except Exception as error:
+            self.future.get_loop().call_exception_handler(
+                {"message": f"The canceller of {self._deferred!r} raised an exception", "exception": error}
+            )
+
+
+def throwing(error: BaseException) -> Resume:
+    """How a coroutine gets *error*."""
+    return functools.partial(_throw, error)
+
+
+def _throw(error: BaseException, coroutine: _Coroutine) -> Any:
+    try:
+        return coroutine.throw(error)
+    finally:
+        del error  # it and this frame, which is in its traceback, would keep each other alive
+
+
+def _go_on(coroutine: _Coroutine) -> Any:
+    return coroutine.send(None)
+
+
+def _go_on_and_cancel(resume: Resume, requests: int, message: tuple[Any, ...], coroutine: _Coroutine) -> Any:
+    """
+    Let *coroutine* have what has come; the cancellation of its task reaches it where it waits next.
+
+    If it waits no more, what it returns is not lost, either.
+    """
+    try:
+        yielded = resume(coroutine)
+    finally:
+        del resume
+    task: Any = asyncio.current_task()
+    if cancellation_requests(task) >= requests:  # else the coroutine has taken one back
+        task.cancel(*message)
+        if sys.version_info >= (3, 11):
+            task.uncancel()  # that was no further request
+    return yielded
+
+
+def _go_on_with(result: object, deferred: Deferred[Any], coroutine: _Coroutine) -> Any:
+    """
+    Go on with *coroutine*, which gets *result*, though later callbacks of *deferred* have made another of it.
+
+    A coroutine that awaits a Deferred reads the Deferred's result when it goes on. So the Deferred has the earlier
+    result for the length of this step.
+    """
+    later, paused = deferred.result, deferred.paused
+    deferred.result, deferred.paused = result, 0
+    try:
+        return coroutine.send(None)
+    finally:
+        if deferred.paused == 0 and deferred.result is result:
+            deferred.result = later
+        deferred.paused += paused  # one less, if what it waited for has fired in this step
+        if paused:  # else the later result, if it is an error that somebody has seen, would become unhandled again
+            deferred.pause()
+            deferred.unpause()  # runs the callbacks for which it was too early then
+        del (
+            result,
+            later,
+            deferred,
+        )  # else an error that the coroutine raises, whose traceback has this frame, keeps them
