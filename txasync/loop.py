@@ -434,7 +434,7 @@ class ReactorEventLoop(TransportLoop):
         factory: Any = self._task_factory
         if self._closed or (factory is not task_factory and not awaits_deferreds(factory)):
             return super().create_task(coro, **kwargs)
-        task: Any = factory(self, coro, **kwargs)
+        task: Any = factory(self, coro, **kwargs) if kwargs else factory(self, coro)
         if self._debug:
             while task._source_traceback and task._source_traceback[-1].filename.startswith(_PACKAGE):
                 del task._source_traceback[-1]

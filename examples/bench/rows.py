@@ -116,7 +116,7 @@ def _task_rows() -> list[Row]:
     return [
         Row("task-step-x1", "step", load="request", unit=US_PER_STEP),
         Row("task-step-x100", "step-at-once", load="request", unit=US_PER_STEP, step=100),
-        Row("task-make", "make-tasks", load="request", unit=US_PER_TASK, step=100),
+        Row("task-make", "make-tasks", load="request", unit=US_PER_TASK, step=20),
         Row("await-future-x1", "await-futures", load="request", unit=US_PER_AWAIT),
         Row("await-future-x100", "await-futures-at-once", load="request", unit=US_PER_AWAIT, step=100),
         Row("await-deferred-x1", "await-deferreds", load="request", unit=US_PER_AWAIT),

@@ -8,6 +8,8 @@ from typing import Any
 
 # So many tasks have something to do in each round of the loop that the round itself does not count.
 AT_ONCE = 100
+# So few tasks are made before the first begins that their objects do not make a garbage collection due.
+MADE_AT_ONCE = 20
 
 # Does something as often as it is told.
 Work = Callable[[int], Coroutine[Any, Any, None]]
@@ -28,9 +30,9 @@ async def step(count: int) -> None:
 
 
 async def make_tasks(count: int) -> None:
-    for _ in range(count // AT_ONCE):
+    for _ in range(count // MADE_AT_ONCE):
         # No gather(): what that takes for each task is no task's cost.
-        for task in [asyncio.create_task(_return_at_once()) for _ in range(AT_ONCE)]:
+        for task in [asyncio.create_task(_return_at_once()) for _ in range(MADE_AT_ONCE)]:
             await task
 
 

@@ -12,24 +12,12 @@ from twisted.internet import defer
 
 from ._waiting import Wait, throwing
 
-__all__ = ["driven"]
+__all__ = ["coroutine_of", "driver"]
 
 _T = TypeVar("_T")
 
 _Future = asyncio.Future
 _Deferred = defer.Deferred
-
-
-def driven(coroutine: Coroutine[Any, Any, _T]) -> Coroutine[Any, Any, _T]:
-    """
-    Return a coroutine, for a task, that does what *coroutine* does and can await Deferreds.
-
-    It has been started: so what a task throws into it before *coroutine* has begun - a cancellation - is thrown into
-    *coroutine*, as it would be without us.
-    """
-    driver = _drive(coroutine)
-    driver.send(None)
-    return driver
 
 
 def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -45,7 +33,13 @@ def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[
 
 
 @_making_coroutines
-def _drive(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the decorator does
+def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the decorator does
+    """
+    Return a coroutine, for a task, that does what *coroutine* does and can await Deferreds.
+
+    Begin it by ``send(None)``: then what the task throws into it before *coroutine* has begun - a cancellation - is
+    thrown into *coroutine*, as it would be without us.
+    """
     send = coroutine.send
     yielded = None
     try:
@@ -95,3 +89,9 @@ def _drive(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
         raise asyncio.CancelledError(*error.args) from error
     finally:
         yielded = None  # else the error that it may hold, and this frame of its traceback, would keep each other alive
+
+
+def coroutine_of(driving: Any) -> Coroutine[Any, Any, Any]:
+    """The coroutine that a `driver`, which has not ended, goes through."""
+    coroutine: Coroutine[Any, Any, Any] = driving.cr_frame.f_locals["coroutine"]
+    return coroutine

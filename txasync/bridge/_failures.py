@@ -88,7 +88,7 @@ def mark_as_seen(deferred: defer.Deferred[Any], error: BaseException) -> None:
         _forget_failure(error)
     finally:
         deferred.paused = paused
-        # It is not to keep the frames that have raised it here, which have the Deferred, nor what was handled meanwhile.
+        # It is not to keep the frames that have raised it here, which have the Deferred, nor what is being handled.
         error.__traceback__, error.__context__ = traceback, context
 
 

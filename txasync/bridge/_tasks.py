@@ -8,13 +8,13 @@ import types
 from collections.abc import Coroutine
 from typing import Any
 
-from ._driver import driven
+from ._driver import coroutine_of, driver
 
 __all__ = ["Task", "awaits_deferreds", "eager_task_factory", "task_factory"]
 
 
 class Task(asyncio.Task):  # type: ignore[type-arg]  # not a generic class at run time
-    """An asyncio task of a driven coroutine; it shows the coroutine, not the driver."""
+    """An asyncio task of a coroutine that a driver goes through; it shows the coroutine, not the driver."""
 
     __slots__ = ("_coroutine",)
 
@@ -27,11 +27,14 @@ class Task(asyncio.Task):  # type: ignore[type-arg]  # not a generic class at ru
         Source:
             asyncio, "Coroutines and tasks", "Task object".
         """
-        return self._coroutine
+        try:
+            return self._coroutine
+        except AttributeError:  # it has begun before it was made
+            return coroutine_of(super().get_coro())
 
     @property
     def _coro(self) -> Any:
-        return self._coroutine
+        return self.get_coro()
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
@@ -57,20 +60,14 @@ def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]
     """
     if type(coro) is not types.CoroutineType and not asyncio.iscoroutine(coro):
         raise TypeError(f"a coroutine was expected, got {coro!r}")
-    if "eager_start" in kwargs:
-        return _begin(loop, coro, kwargs)
-    task = Task(driven(coro), loop=loop, **kwargs)
-    task._coroutine = coro
-    return task
-
-
-def _begin(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], arguments: dict[str, Any]) -> Task:
-    """Make a task that may begin, and end, before it is made."""
-    task = Task.__new__(Task)
-    task._coroutine = coro
-    task.__init__(driven(coro), loop=loop, **arguments)  # type: ignore[misc]
-    if task.done():
-        task._coroutine = None
+    driving = driver(coro)
+    driving.send(None)
+    if kwargs:
+        task = Task(driving, loop=loop, **kwargs)
+        task._coroutine = None if task.done() else coro
+    else:
+        task = Task(driving, loop=loop)
+        task._coroutine = coro
     return task
 
 

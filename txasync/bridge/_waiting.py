@@ -21,6 +21,7 @@ Resume = Callable[[_Coroutine], Any]
 """Goes on with a coroutine that waits for a Deferred; returns what it yields next."""
 
 _NOTHING = object()
+_AWAIT = Deferred.__iter__.__code__  # that of __await__, too
 
 _Future = asyncio.Future
 _get_running_loop = asyncio.get_running_loop
@@ -130,7 +131,17 @@ def _throw(error: BaseException, coroutine: _Coroutine) -> Any:
     try:
         return coroutine.throw(error)
     finally:
+        _leave_the_await(error)
         del error  # it and this frame, which is in its traceback, would keep each other alive
+
+
+def _leave_the_await(error: BaseException) -> None:
+    """Let the frames that *error* has left forget their Deferreds: one that has failed with it would keep it alive."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is _AWAIT:
+            traceback.tb_frame.clear()
+        traceback = traceback.tb_next
 
 
 def _go_on(coroutine: _Coroutine) -> Any:
@@ -173,8 +184,4 @@ def _go_on_with(result: object, deferred: Deferred[Any], coroutine: _Coroutine) 
         if paused:  # else the later result, if it is an error that somebody has seen, would become unhandled again
             deferred.pause()
             deferred.unpause()  # runs the callbacks for which it was too early then
-        del (
-            result,
-            later,
-            deferred,
-        )  # else an error that the coroutine raises, whose traceback has this frame, keeps them
+        del result, later, deferred  # this frame is in the traceback of an error that the coroutine lets out
