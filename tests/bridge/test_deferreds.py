@@ -17,21 +17,16 @@ from typing import Any
 import pytest
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 import txasync
 from txasync import ReactorEventLoop, as_deferred, as_future
 
 from ..conftest import Reports, Runner
+from .awaited import soon
 
 one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
-
-
-def soon(value: object = None) -> Deferred[Any]:
-    """A Deferred that the reactor of the running loop fires with *value*."""
-    loop: Any = asyncio.get_running_loop()
-    return deferLater(loop.reactor, 0, lambda: value)
 
 
 async def of_both_worlds(value: object = None) -> object:
