@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -753,6 +754,18 @@ def test_an_unclosed_loop_warns_and_gives_everything_back(times: int) -> None:
             gc.collect()
         assert [str(warning.message) for warning in caught if "unclosed event loop" not in str(warning.message)] == []
         assert len(caught) == 1
+
+
+def test_an_unclosed_loop_does_not_disturb_the_interpreters_end() -> None:
+    """Nothing is printed if the sockets of the loop are closed before it is collected."""
+    program = (
+        "import txasync\n"
+        "loop = txasync.new_event_loop(private=True)\n"
+        "for sock in loop._ssock, loop._csock:\n"
+        "    sock.close()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_reactor_that_watches_no_descriptors_is_refused() -> None:

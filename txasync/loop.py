@@ -130,7 +130,7 @@ class ReactorEventLoop(TransportLoop):
             self._enter()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._constructed:
+        if self._constructed and (self._closed or self._ssock.fileno() >= 0):  # else the interpreter has closed them
             super().__del__(_warn)  # type: ignore[call-arg]  # asyncio's own, which is to outlive the module
 
     def __repr__(self) -> str:
