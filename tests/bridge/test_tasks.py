@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import io
@@ -156,6 +157,30 @@ class TestAppearance:
             task.cancel()
 
         run(main)
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
+    @pytest.mark.parametrize("waits_for", ["nothing", "a Future", "a Deferred", "a Deferred that fails"])
+    def test_the_call_graph_of_the_running_task_has_the_coroutines(self, run: Runner, waits_for: str) -> None:
+        """It ends with the task's coroutine, whatever that has waited for before."""
+        graphs: Any = asyncio
+
+        async def inner() -> list[str]:
+            with contextlib.suppress(ZeroDivisionError):
+                if waits_for == "a Future":
+                    await asyncio.sleep(0)
+                elif waits_for == "a Deferred":
+                    await soon()
+                elif waits_for == "a Deferred that fails":
+                    await fails_soon(ZeroDivisionError())
+            return [entry.frame.f_code.co_name for entry in graphs.capture_call_graph().call_stack]
+
+        async def outer() -> list[str]:
+            return await inner()
+
+        async def main() -> list[str]:
+            return await asyncio.create_task(outer())
+
+        assert run(main) == ["inner", "outer"]
 
     @pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio ps is new in 3.14")
     @pytest.mark.parametrize("command", ["ps", "pstree"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import types
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ _T = TypeVar("_T")
 _Future = asyncio.Future
 _Deferred = defer.Deferred
 
+# The call graph of a task that runs ends where a coroutine was called by a function: so one stands before the driver.
+_HAS_CALL_GRAPHS = sys.version_info >= (3, 14)
+
 
 def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """
@@ -30,6 +34,10 @@ def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[
     code = function.__code__
     flags = code.co_flags & ~inspect.CO_GENERATOR | inspect.CO_COROUTINE
     return types.FunctionType(code.replace(co_flags=flags), function.__globals__, function.__name__)
+
+
+def _step(send: Callable[[None], Any]) -> Any:
+    return send(None)
 
 
 @_making_coroutines
@@ -50,15 +58,10 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
                 except GeneratorExit:
                     raise  # the coroutine is let go, and Python closes it, or warns that it was never awaited
                 except BaseException as error:
-                    thrown = error
+                    resume = throwing(error)
                 else:
-                    yielded = send(None)
+                    yielded = _step(send) if _HAS_CALL_GRAPHS else send(None)
                     continue
-                # Not in the handler: the error would become the context of whatever the coroutine raises next.
-                try:
-                    yielded = coroutine.throw(thrown)
-                finally:
-                    del thrown
             else:
                 wait: Any = None
                 try:
@@ -74,14 +77,15 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
                 else:
                     if wait.reads_itself():
                         wait = None
-                        yielded = send(None)
+                        yielded = _step(send) if _HAS_CALL_GRAPHS else send(None)
                         continue
                     resume = wait.over()
                 wait = None
-                try:
-                    yielded = resume(coroutine)
-                finally:
-                    del resume
+            # Not in a handler: the error would become the context of whatever the coroutine raises next.
+            try:
+                yielded = resume(coroutine)
+            finally:
+                del resume
     except StopIteration as stop:
         return stop.value
     except defer.CancelledError as error:

@@ -123,11 +123,12 @@ class Wait:
 
 
 def throwing(error: BaseException) -> Resume:
-    """How a coroutine gets *error*."""
-    return functools.partial(_throw, error)
+    """How a coroutine gets *error*, which nothing here holds meanwhile."""
+    return functools.partial(_throw, [error])
 
 
-def _throw(error: BaseException, coroutine: _Coroutine) -> Any:
+def _throw(errors: list[BaseException], coroutine: _Coroutine) -> Any:
+    error = errors.pop()
     try:
         return coroutine.throw(error)
     finally:
