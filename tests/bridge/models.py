@@ -91,6 +91,11 @@ class DeferredModel(Node):
         return self.called and not self.paused
 
     @property
+    def at_rest(self) -> bool:
+        # Twisted does not go on with its callbacks if one that waits for it, and gets its result, was paused.
+        return self.settled and not self.links
+
+    @property
     def can_be_fired(self) -> bool:
         """Whether it is for the test to fire it."""
         return self.future is None and (not self.called or self.ignores_one_call)
