@@ -309,12 +309,14 @@ class TLSStage(Stage):
             await super().drain(peer, until=until)
             return
         read = bytearray()
-        arrived = -1
-        while arrived != peer.arrived or (until is not None and not until.done()):
+        arrived, is_done = -1, False
+        while arrived != peer.arrived or not is_done:
             while arrived != peer.arrived:
                 arrived = peer.arrived
                 read += peer.receive()
                 await self.a_round()
+            # Looked at before: what follows from the end of *until* is waited for only by a quiet that begins after it.
+            is_done = until is None or until.done()
             await self.quiet()
             read += peer.receive()
         self.note("the peer has read", read, peer.ending)
