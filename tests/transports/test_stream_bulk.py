@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -162,3 +163,24 @@ def test_others_have_their_turn_in_between(run: Runner, kind: type[Reading]) -> 
     run(main)
     assert sorted(log) == [5] + [READ] * 10  # type: ignore[type-var]
     assert log.index(5) <= 4
+
+
+def test_what_was_delivered_is_not_held_while_the_next_is_read(run: Runner) -> None:
+    """A protocol that drops what it was given frees it at once, however many reads there are in a row."""
+    pieces: list[bytes] = []
+    held: list[int] = []
+
+    class Keeping(ByCopy):
+        def data_received(self, data: bytes) -> None:
+            held.extend(sys.getrefcount(pieces[index]) for index in range(len(pieces)))
+            pieces.append(data)
+
+    async def main() -> None:
+        protocol = Keeping([])
+        (await connect(protocol)).close()
+        await protocol.lost.wait()
+
+    run(main)
+    assert len(pieces) == MUCH / READ
+    alone = [bytes(READ + 1)]
+    assert set(held) == {sys.getrefcount(alone[0])}

@@ -118,6 +118,7 @@ class StreamTransport(SocketTransport):
             self._fail(error, "Fatal error: protocol.data_received() call failed.")
             return
         if reader is not None and self._may_read_on(reader, reads):
+            del data  # sixteen blocks at once are more than glibc keeps: it would map and unmap them each time
             self._receive(reads + 1)
 
     def _receive_into_buffer(self, reads: int = 1) -> None:
