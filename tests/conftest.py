@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.pollreactor import PollReactor
+from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import globalLogPublisher
 
@@ -56,6 +57,14 @@ def disposable_reactor(kind: str) -> Iterator[Any]:
     _reactors.release_threads(reactor)
     _reactors.dispose_private_reactor(reactor)
     assert not left, f"the reactor still has {left}"
+
+
+@pytest.fixture(scope="session")
+def descriptor_in_reserve() -> None:
+    """Twisted keeps a descriptor from its first port on; that is not what a test leaves behind."""
+    with disposable_reactor("epoll") as reactor:
+        reactor.listenTCP(0, Factory(), interface="127.0.0.1").stopListening()
+        reactor.runUntilCurrent()
 
 
 @pytest.fixture(params=REACTORS)

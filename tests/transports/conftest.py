@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.protocol import Factory
 
 from txasync import ReactorEventLoop
 from txasync.polling import PollerFactory
@@ -66,16 +65,8 @@ def run_into_exit(loop: ReactorEventLoop) -> RunIntoExit:
     return run_into_exit
 
 
-@pytest.fixture(scope="session")
-def _descriptor_in_reserve() -> None:
-    """Twisted keeps a descriptor from its first port on; that is not what a test leaves behind."""
-    with disposable_reactor("epoll") as reactor:
-        reactor.listenTCP(0, Factory(), interface="127.0.0.1").stopListening()
-        reactor.runUntilCurrent()
-
-
 @pytest.fixture
-def perform(_descriptor_in_reserve: None, run: Runner) -> Perform:
+def perform(descriptor_in_reserve: None, run: Runner) -> Perform:
     """Run a coroutine function, which must end in time."""
 
     def perform(main: Callable[[], Awaitable[None]]) -> None:

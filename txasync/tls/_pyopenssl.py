@@ -7,12 +7,11 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
+from ._connection_info import handshake_info, peer_certificate, peer_certificate_der
 from ._engine import Engine, HandshakeInfo, Wire
 from ._errors import TLSError, TLSVerificationError
-from ._peer_certificate import as_stdlib_dict
 from ._records import RecordCounter
 from ._verification import Host, chain_refusal, refusal
 
@@ -202,18 +201,7 @@ class PyOpenSSLEngine(Engine):
         return refusal(failure, self._hosts[-1].name if self._hosts else None)
 
     def handshake_info(self) -> HandshakeInfo:
-        connection = self._connection
-        name, version, bits = (
-            connection.get_cipher_name(),
-            connection.get_cipher_version(),
-            connection.get_cipher_bits(),
-        )
-        return HandshakeInfo(
-            cipher=None if name is None or version is None or bits is None else (name, version, bits),
-            compression=None,
-            alpn_protocol=connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
-            tls_version=connection.get_protocol_version_name(),
-        )
+        return handshake_info(self._connection)
 
     @property
     def context(self) -> SSL.Context:
@@ -224,16 +212,10 @@ class PyOpenSSLEngine(Engine):
         return self._connection
 
     def peer_certificate(self) -> dict[str, Any] | None:
-        certificate = self._connection.get_peer_certificate()
-        if certificate is None:
-            return None
-        if self._connection.get_verify_mode() == SSL.VERIFY_NONE:
-            return {}  # it was not verified, so the standard library would not show it either
-        return as_stdlib_dict(certificate.to_cryptography())
+        return peer_certificate(self._connection)
 
     def peer_certificate_der(self) -> bytes | None:
-        certificate = self._connection.get_peer_certificate()
-        return None if certificate is None else certificate.to_cryptography().public_bytes(Encoding.DER)
+        return peer_certificate_der(self._connection)
 
     def disconnect(self) -> None:
         """There is no socket."""
