@@ -20,9 +20,9 @@ from .tls import check_accepted, default_server_hostname
 from .transports import (
     UNKNOWN,
     ChildExits,
+    CopyTarget,
     LoopServices,
     ReadPipeTransport,
-    SSLTransport,
     StreamTransport,
     WritePipeTransport,
     copy_file,
@@ -215,7 +215,7 @@ class TransportLoop(SelectorEventLoop):
                 return await self.sock_sendfile(sock, file, offset, count, fallback=False)
 
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        if not isinstance(transp, StreamTransport | SSLTransport):
+        if not isinstance(transp, CopyTarget):
             return await super()._sendfile_fallback(transp, file, offset, count)
         in_thread = functools.partial(self.run_in_executor, None)
         return await copy_file(self._services, transp, file, offset, count, in_thread)

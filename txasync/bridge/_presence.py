@@ -23,7 +23,7 @@ def check_that_a_reactor_runs(loop: asyncio.AbstractEventLoop, deferred: Deferre
     if getattr(loop, "reactor", None) is not None:
         return  # one of ours, which runs only while its reactor does, and in its thread
     reactor: Any = _reactors.installed_reactor()
-    if reactor is None or not reactor.running:
+    if not _runs(reactor):
         raise RuntimeError(
             f"{deferred!r} was awaited in a task of {loop!r}, and no reactor runs, so nothing would wake the task: run "
             f"the program with txasync.run(), or call txasync.install() first; "
@@ -42,8 +42,13 @@ def check_the_thread(loop: asyncio.AbstractEventLoop, deferred: Deferred[Any]) -
     if getattr(loop, "reactor", None) is not None:
         return
     reactor: Any = _reactors.installed_reactor()
-    if reactor is not None and reactor.running and not threadable.isInIOThread():
+    if _runs(reactor) and not threadable.isInIOThread():
         raise RuntimeError(
             f"{deferred!r} is used in the thread of {loop!r}, but the reactor runs in another, and Deferreds are not "
             f"thread-safe: use asyncio.wrap_future(txasync.run_in_reactor_thread(...)) to wait for it from here"
         )
+
+
+def _runs(reactor: Any) -> bool:
+    # Where only timed calls are needed, what is installed may be a clock, which does not run.
+    return bool(getattr(reactor, "running", False))

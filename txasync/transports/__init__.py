@@ -6,16 +6,18 @@ They stand on the public classes of ``asyncio.transports``, and know their loop 
 
 from __future__ import annotations
 
+from ._bytes import BytesLike, as_bytes_like
 from ._child_exits import ChildExits
-from ._copying import copy_file
+from ._copying import CopyTarget, copy_file
 from ._datagram import DatagramTransport
-from ._flow import WriteFlow
+from ._flow import WRITES_DROPPED_IN_SILENCE, WriteFlow
 from ._listener import Listener, set_nodelay
 from ._pipe import ReadPipeTransport, WritePipeTransport
 from ._process import ProcessTransport, start_process
 from ._pty import PtyTransport, spawn_pty
+from ._reports import call_protocol, report
 from ._services import LoopServices
-from ._socket import UNKNOWN, SocketTransport
+from ._socket import UNKNOWN, SocketTransport, logger
 from ._stream import StreamTransport
 from ._time_limits import TimeLimits
 from ._tls import SSLTransport
@@ -24,7 +26,10 @@ from ._tls_socket import SocketSSLTransport
 
 __all__ = [
     "UNKNOWN",
+    "WRITES_DROPPED_IN_SILENCE",
+    "BytesLike",
     "ChildExits",
+    "CopyTarget",
     "DatagramTransport",
     "LayeredSSLTransport",
     "Listener",
@@ -39,7 +44,11 @@ __all__ = [
     "TimeLimits",
     "WriteFlow",
     "WritePipeTransport",
+    "as_bytes_like",
+    "call_protocol",
     "copy_file",
+    "logger",
+    "report",
     "set_nodelay",
     "spawn_pty",
     "start_process",

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ._services import LoopServices
-from ._stream import StreamTransport
-from ._tls import SSLTransport
 
-__all__ = ["copy_file"]
+__all__ = ["CopyTarget", "copy_file"]
 
 BLOCK_SIZE = 16 * 1024
 
 
+@runtime_checkable
+class CopyTarget(Protocol):
+    """What a transport has to have: asyncio's methods, and two that tell how it is."""
+
+    def write(self, data: Any) -> None: ...
+    def is_closing(self) -> bool: ...
+    def is_reading(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+    def get_protocol(self) -> asyncio.BaseProtocol: ...
+
+    def is_writing_paused(self) -> bool:
+        """Whether the protocol was asked to pause writing, and not yet to resume."""
+        ...
+
+    def is_lost(self) -> bool:
+        """Whether ``connection_lost()`` has been called."""
+        ...
+
+
 async def copy_file(
     services: LoopServices,
-    transport: StreamTransport | SSLTransport,
+    transport: CopyTarget,
     file: Any,
     offset: int,
     count: int | None,
@@ -64,7 +83,7 @@ async def copy_file(
 class _StandIn(asyncio.Protocol):
     """Takes the place of a transport's protocol, to hear when to pause and to resume writing."""
 
-    def __init__(self, services: LoopServices, transport: StreamTransport | SSLTransport) -> None:
+    def __init__(self, services: LoopServices, transport: CopyTarget) -> None:
         self._services = services
         self._transport = transport
         self._protocol: Any = transport.get_protocol()
