@@ -18,7 +18,7 @@ FLOORS = [
     {"__main__"},
     {"_launching", "_default_loop", "_reactor_choice", "application"},
     {"__init__"},
-    {"running", "_asyncio_reactor"},
+    {"running", "_asyncio_reactor", "adapters"},
     {"loop"},
     {"_transport_loop"},
     {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers"},

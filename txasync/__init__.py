@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adapters import LoopClientEndpoint, LoopServerEndpoint, connect, open_connection, serve, start_server
 from .bridge import (
     AsyncConsumer,
     as_deferred,
@@ -19,19 +20,25 @@ from .transports import PtyTransport, spawn_pty
 
 __all__ = [
     "AsyncConsumer",
+    "LoopClientEndpoint",
+    "LoopServerEndpoint",
     "PtyTransport",
     "ReactorEventLoop",
     "as_deferred",
     "as_future",
+    "connect",
     "deferred_coroutine",
     "eager_task_factory",
     "get_event_loop",
     "install",
     "new_event_loop",
+    "open_connection",
     "produce",
     "run",
     "run_in_reactor_thread",
+    "serve",
     "spawn_pty",
+    "start_server",
     "task_factory",
     "with_context",
 ]

@@ -1,0 +1,26 @@
+"""asyncio's protocols on Twisted's transports, and its servers and connections on Twisted's endpoints."""
+
+from __future__ import annotations
+
+from ._datagram import TwistedDatagramProtocol
+from ._datagram_transport import AsyncioDatagramTransport
+from ._endpoints import connect, open_connection, serve, start_server
+from ._process import AsyncioSubprocessTransport, TwistedProcessProtocol
+from ._protocol import TwistedFactory, TwistedProtocol
+from ._server import EndpointServer
+from ._transport import AsyncioTransport
+
+__all__ = [
+    "AsyncioDatagramTransport",
+    "AsyncioSubprocessTransport",
+    "AsyncioTransport",
+    "EndpointServer",
+    "TwistedDatagramProtocol",
+    "TwistedFactory",
+    "TwistedProcessProtocol",
+    "TwistedProtocol",
+    "connect",
+    "open_connection",
+    "serve",
+    "start_server",
+]
