@@ -75,6 +75,18 @@ def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
     )
 
 
+def test_the_kinds_that_are_adapted_answer(tmp_path: pathlib.Path) -> None:
+    """The protocols of either world serve on the transports of the other."""
+    rows = "tcp-1KiB-x1,buffered-1KiB-x1,readline-1KiB-x1,unix-1KiB-x1,bulk-send,bulk-receive"
+    kinds = {"twisted", "on-twisted", "on-txasync"}
+    done = bench("--quick", "--rows", rows, "--kinds", ",".join(sorted(kinds)), "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = kinds_by_row(tmp_path)
+    assert measured.pop("buffered-1KiB-x1") == {"on-twisted"}
+    assert set(measured) == set(rows.split(",")) - {"buffered-1KiB-x1"}
+    assert all(found == kinds for found in measured.values())
+
+
 @pytest.mark.skipif(not can_compile_with_openssl(), reason="there are no headers of OpenSSL: apt install libssl-dev")
 def test_each_kind_of_server_answers_by_tls(tmp_path: pathlib.Path) -> None:
     """Messages of one record and of several are echoed, however a kind does TLS, and connections end as they should."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -292,3 +294,114 @@ def test_tls_goes_from_either_world_to_the_other() -> None:
     assert code == 0
     assert "Twisted has heard: Guten Tag" in lines
     assert "asyncio has heard: Bonjour" in lines
+
+
+def test_a_line_protocol_of_twisted_talks_on_uvloop() -> None:
+    """Or on asyncio's own loop, where uvloop is not installed; without a reactor in either case."""
+    with Example([*PYTHON, "line_protocol_on_uvloop.py"]) as example:
+        code, lines = example.end()
+    has_uvloop = importlib.util.find_spec("uvloop") is not None
+    introduction = (
+        ["on a loop of uvloop"]
+        if has_uvloop
+        else [
+            "uvloop is not installed (pip install uvloop), so this is asyncio's own loop",
+            "on a loop of asyncio.unix_events",
+        ]
+    )
+    assert lines == [
+        *introduction,
+        "server: Which words?",
+        "client: Twisted",
+        "server: T-w-i-s-t-e-d",
+        "client: uvloop",
+        "server: u-v-l-o-o-p",
+        "client: (an empty line)",
+        "server: Good bye.",
+        "a reactor was imported: False",
+    ]
+    assert code == 0
+
+
+# Twisted keeps a descriptor in reserve, and so does not close it at the end.
+LISTENING_BY_TWISTED = [*PYTHON, "-W", "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"]
+# Conch uses ciphers and modules that cryptography and Python have deprecated.
+IMPORTING_CONCH = [sys.executable, "-W", "ignore"]
+
+
+@pytest.mark.parametrize("reactor", REACTORS)
+def test_one_protocol_is_served_two_ways(reactor: str, tmp_path: Path) -> None:
+    """Each kind of client talks to each kind of server, over TCP, and over a UNIX socket on Twisted's side."""
+    command = [*LISTENING_BY_TWISTED, "-m", "txasync", "--reactor", reactor, "one_protocol_two_ways.py"]
+    talks = [
+        ("Twisted's server, by Twisted", "hello"),
+        ("Twisted's server, by the loop", "guten Tag"),
+        ("the loop's server, by Twisted", "bonjour"),
+        ("the loop's server, by the loop", "hola"),
+    ]
+    path = str(tmp_path / "socket")
+    for options, name in ([], r"\('127\.0\.0\.1', \d+\)"), (["--endpoint", f"unix:{path}"], repr(path)):
+        with Example([*command, *options]) as example:
+            for who, word in talks:
+                where = name if who.startswith("Twisted") else r"\('127\.0\.0\.1', \d+\)"
+                got = rf"\[b'{word.upper()}', b'BYE'\]"
+                example.says(rf"{who} at {where}: sent \(b'{word}', b'bye'\), got {got}")
+            assert example.end() == (0, [])
+
+
+def test_h11_sees_the_clients_behind_the_proxy() -> None:
+    """The PROXY header's address is the one that the application tells, in each version."""
+    with Example([*LISTENING_BY_TWISTED, "h11_behind_haproxy.py"]) as example:
+        example.says(r"listening on 127\.0\.0\.1:\d+, for proxies")
+        ipv4, ipv6 = r"203\.0\.113\.7 port 51234", "2001:db8:0:0:0:0:0:7 port 51235"
+        for version, client in ("version 1", ipv4), ("version 2", ipv4), ("version 2, IPv6", ipv6):
+            example.says(f"PROXY header, {version}:")
+            for request in "GET /page", "POST /form":
+                example.says("    HTTP/1.1 200 ")
+                example.says(f"    {client} asks to {request}")
+            example.says("    hello")
+        assert example.end() == (0, [])
+
+
+def test_h11_serves_until_ctrl_c() -> None:
+    """With --serve, it answers whoever sends a PROXY header first."""
+    with Example([*LISTENING_BY_TWISTED, "h11_behind_haproxy.py", "--serve"]) as example:
+        port = int(example.says(r"listening on 127\.0\.0\.1:(\d+), for proxies")[1])
+        with connected(port) as client:
+            client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(1000), b""))
+        assert answer.endswith(b"192.0.2.1 port 1111 asks to GET /\n")
+        example.interrupt()
+        assert example.end()[0] == 0
+
+
+def test_asyncio_protocols_run_over_ssh() -> None:
+    """Streams and a protocol are commands of Conch's server, and Conch's client talks to them by streams."""
+    with Example([*IMPORTING_CONCH, "asyncio_over_ssh.py"]) as example:
+        example.says(r"upper: connected to 127\.0\.0\.1, sends b'guten Tag\\nbye\\n'")
+        example.says(r"upper: got b'hello, 127\.0\.0\.1\\n'")
+        example.says(r"upper: got b'GUTEN TAG\\n'")
+        example.says(r"upper: got b'BYE\\n'")
+        example.says("upper: the command has ended")
+        example.says("sum: connected to .*")
+        example.says(r"sum: got b'321\\n'")
+        example.says("sum: the command has ended")
+        assert example.end() == (0, [])
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh program is installed")
+def test_ssh_talks_to_asyncio_protocols() -> None:
+    """With --serve, it prints the command that reaches it, and that has the exit status 0."""
+    with Example([*IMPORTING_CONCH, "asyncio_over_ssh.py", "--serve"]) as example:
+        command = example.says("ssh .* user@127.0.0.1 upper")[0].split()
+        answer = subprocess.run(
+            [*command[:1], "-F", "none", *command[1:]],
+            input=b"hallo\n",
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert (answer.returncode, answer.stdout) == (0, b"hello, 127.0.0.1\nHALLO\n")
+        example.interrupt()
+        assert example.end()[0] == 0

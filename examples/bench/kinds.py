@@ -55,6 +55,21 @@ KINDS = {
             "Twisted's own protocols on EPollReactor",
             lacks=_AWAIT_DEFERREDS,
         ),
+        Kind(
+            "on-twisted",
+            "adapted_server",
+            ("twisted", "txasync"),
+            "asyncio's protocols on Twisted's transports, on EPollReactor",
+            by_default=False,
+        ),
+        Kind(
+            "on-txasync",
+            "adapted_server",
+            ("twisted", "txasync"),
+            "Twisted's protocols on txasync's transports, on EPollReactor",
+            lacks=("buffered",),
+            by_default=False,
+        ),
         Kind("asyncioreactor", "twisted_server", ("twisted",), "Twisted's own protocols on AsyncioSelectorReactor"),
         Kind(
             "epoll",
@@ -81,6 +96,7 @@ SERVICES = {
         *("protocol", "lines", "unix", "udp", "source", "sink", "spawn", "spawn-parallel"),
         *("tls", "tls-pyopenssl", *_AWAIT_DEFERREDS),
     },
+    "adapted_server": {"protocol", "buffered", "lines", "unix", "source", "sink"},
     "epoll_server": {
         *("protocol", "buffered", "unix", "udp"),
         *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),
