@@ -22,6 +22,8 @@ nitpick_ignore_regex = [
         r"((txasync\..*\.)?_[PT]|.*\._ProtocolT|_Ts|Context|Deferred|Failure|NestableSet|<InterfaceClass .*>)",
     ),
     (r"py:class", r"(FileIO|Pipe|Tell)"),
+    # What stands between two worlds: users know it by the interfaces that it provides.
+    (r"py:class", r"(txasync\.adapters\._on_(asyncio|twisted)\..*|ServerFactory)"),
     (r"py:.*", r"(KeyboardInterrupt|SystemExit|SelectorEventLoop|Coroutine|typing\..*|IReactorFDSet|IReadDescriptor)"),
 ]
 exclude_patterns = ["_build"]
