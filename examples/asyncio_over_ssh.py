@@ -1,6 +1,7 @@
 """
 asyncio protocols over SSH: what Conch's server runs as commands, and what Conch's client talks to them with.
 
+    pip install 'twisted[conch]'
     python examples/asyncio_over_ssh.py            a short dialogue
     python examples/asyncio_over_ssh.py --serve    tell how ssh can talk to it, and serve until Ctrl-C
 

@@ -1,6 +1,7 @@
 """
 An asyncio HTTP/1.1 server protocol, made of h11, behind a proxy that tells the clients' addresses: "haproxy:tcp:".
 
+    pip install h11
     python examples/h11_behind_haproxy.py            a short dialogue
     python examples/h11_behind_haproxy.py --serve    serve until Ctrl-C
 
