@@ -133,9 +133,8 @@ class AsyncioSubprocessProtocol(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """The child has ended."""
-        if self._itransport.returncode is None:
-            self._itransport.returncode = self._returncode()
-            self._tell("processExited", Failure(as_exit_reason(self._itransport.returncode)))
+        self._itransport.returncode = self._returncode()
+        self._tell("processExited", Failure(as_exit_reason(self._itransport.returncode)))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The child has ended, and so have all pipes."""
@@ -148,7 +147,6 @@ class AsyncioSubprocessProtocol(asyncio.SubprocessProtocol):
     def _end(self) -> None:
         for fd in sorted(self._open):
             self.pipe_connection_lost(fd, None)
-        self.process_exited()
         self._over = True
         self._end_if_over()
 
