@@ -8,10 +8,20 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-__all__ = ["MEGABYTES", "Boom", "TwistedRecorder", "children_of_this_process", "is_writing_freely", "settled", "shell"]
+__all__ = [
+    "MEGABYTES",
+    "Boom",
+    "TwistedRecorder",
+    "children_of_this_process",
+    "is_writing_freely",
+    "others_stay",
+    "settled",
+    "shell",
+]
 
 MEGABYTES = bytes(range(250)) * 20_000
 """Five million bytes, more than all buffers on the way take."""
@@ -32,14 +42,24 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others_stay() -> None:
+    """Children that were there before the test: CPython's own tests are run by one."""
+    _others.clear()
+    _others.update(children_of_this_process())
+
+
 def children_of_this_process() -> set[int]:
-    """The numbers of all children, zombies too."""
+    """The numbers of all children that have come in the test, zombies too."""
     return {
         int(pid)
         for path in pathlib.Path("/proc/self/task").glob("*/children")
         for pid in path.read_text().split()
         if os.path.exists(f"/proc/{pid}")
-    }
+    } - _others
 
 
 def is_writing_freely(pid: int) -> bool:

@@ -36,11 +36,12 @@ from .children import (
     TwistedRecorder,
     children_of_this_process,
     is_writing_freely,
+    others_stay,
     settled,
     shell,
 )
 
-__all__ = ["host", "perform"]
+__all__ = ["host", "others_stay", "perform"]
 
 Start = Callable[..., Awaitable[Any]]
 """Starts a program for a protocol, and returns its transport: Twisted's."""

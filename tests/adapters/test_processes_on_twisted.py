@@ -31,7 +31,9 @@ from txasync.transports._process import WAIT_ENDS_AT_EXIT
 from ..conftest import Reports, Runner
 from ..transports.combinations import COMBINATIONS
 from ..transports.test_process import CALLS, PLACE, Boom, Recorder
-from .children import MEGABYTES, children_of_this_process, is_writing_freely, settled, shell
+from .children import MEGABYTES, children_of_this_process, is_writing_freely, others_stay, settled, shell
+
+__all__ = ["others_stay"]
 
 Start = Callable[..., Awaitable[Any]]
 """Starts a program for a protocol, and returns its transport."""

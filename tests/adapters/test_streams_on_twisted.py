@@ -258,9 +258,7 @@ async def outcome_of_failing_service(start_server: Callable[[Service], Awaitable
     return [answer, reported]
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before Python 3.12, nobody looks how its task ends"
-)
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12, nobody looks how its task ends")
 def test_a_service_that_fails_is_reported_and_its_connection_closed(perform: Perform) -> None:
     """The handler of exceptions is told, and the client reads what was written before: as with asyncio's servers."""
 

@@ -109,7 +109,7 @@ def as_asyncio_factory(factory: Any, *, is_client: bool = False) -> AsyncioFacto
 
     Args:
         factory: An ``IProtocolFactory``. It is started with its first connection, and stopped with its last one; with a
-            `LoopServerEndpoint` it is as long as that listens.
+            `txasync.LoopServerEndpoint` it is as long as that listens.
         is_client: Which side ``transport.startTLS()`` takes.
 
     Returns:
