@@ -100,8 +100,7 @@ class TwistedRecorder(ProcessProtocol):
         else:
             assert entry not in self.calls, self.calls
             self.calls.append(entry)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.look_again()
         self.on.get(name, lambda: None)()
         if name == self._raising:
             raise Boom(name)
@@ -109,6 +108,11 @@ class TwistedRecorder(ProcessProtocol):
     def has(self, call: str) -> bool:
         """Whether *call*, or its beginning, was made."""
         return any(noted.startswith(call) for noted in self.calls)
+
+    def look_again(self) -> None:
+        """Have who waits look once more whether what it waits for has come true."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a call has made *condition* true."""

@@ -656,6 +656,7 @@ def test_system_exit_leaves_the_loop(callback: str) -> None:
 
     def leave() -> None:
         protocol.on.clear()
+        protocol.look_again()
         raise SystemExit(callback)
 
     @implementer(IPullProducer)
