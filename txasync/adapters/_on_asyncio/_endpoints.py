@@ -27,21 +27,8 @@ from ._protocol import AsyncioProtocol
 __all__ = ["LoopClientEndpoint", "LoopServerEndpoint"]
 
 
-@implementer(IStreamClientEndpoint)
-class LoopClientEndpoint:
-    """
-    Connects Twisted's protocols by a loop's ``create_connection()``: with all that that can do.
-
-    Args:
-        loop: The loop, of any kind.
-        host: As for ``create_connection()``.
-        port: Likewise.
-        path: Instead: that of a UNIX socket, for ``create_unix_connection()``.
-        options: What else these take: ``ssl=``, ``sock=``, ``happy_eyeballs_delay=``, ``local_addr=``...
-
-    Source:
-        Twisted, ``IStreamClientEndpoint``; asyncio, "Opening network connections".
-    """
+class _LoopEndpoint:
+    """What endpoints of both sides have: where they are, and what else the loop's methods take."""
 
     def __init__(
         self,
@@ -60,6 +47,23 @@ class LoopClientEndpoint:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {_address(self._host, self._port, self._path)} by {self._loop!r}>"
+
+
+@implementer(IStreamClientEndpoint)
+class LoopClientEndpoint(_LoopEndpoint):
+    """
+    Connects Twisted's protocols by a loop's ``create_connection()``: with all that that can do.
+
+    Args:
+        loop: The loop, of any kind.
+        host: As for ``create_connection()``.
+        port: Likewise.
+        path: Instead: that of a UNIX socket, for ``create_unix_connection()``.
+        options: What else these take: ``ssl=``, ``sock=``, ``happy_eyeballs_delay=``, ``local_addr=``...
+
+    Source:
+        Twisted, ``IStreamClientEndpoint``; asyncio, "Opening network connections".
+    """
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """
@@ -217,7 +221,7 @@ class _Pending(Deferred[Any]):
 
 
 @implementer(IStreamServerEndpoint)
-class LoopServerEndpoint:
+class LoopServerEndpoint(_LoopEndpoint):
     """
     Serves Twisted's protocols by a loop's ``create_server()``: with all that that can do.
 
@@ -231,24 +235,6 @@ class LoopServerEndpoint:
     Source:
         Twisted, ``IStreamServerEndpoint``; asyncio, "Creating network servers".
     """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: Any = None,
-        port: Any = None,
-        *,
-        path: Any = None,
-        **options: Any,
-    ) -> None:
-        self._loop = loop
-        self._host = host
-        self._port = port
-        self._path = path
-        self._options = options | {"start_serving": False}
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {_address(self._host, self._port, self._path)} by {self._loop!r}>"
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         """
@@ -269,12 +255,13 @@ class LoopServerEndpoint:
         def carrier() -> AsyncioProtocol:
             return AsyncioProtocol(factory.buildProtocol)
 
+        options = self._options | {"start_serving": False}
         attempt.is_begun = True
         try:
             if self._path is None:
-                server = await self._loop.create_server(carrier, self._host, self._port, **self._options)
+                server = await self._loop.create_server(carrier, self._host, self._port, **options)
             else:
-                server = await self._loop.create_unix_server(carrier, self._path, **self._options)
+                server = await self._loop.create_unix_server(carrier, self._path, **options)
         except OSError as error:
             if self._path is None:
                 raise CannotListenError(self._host, self._port, error) from error

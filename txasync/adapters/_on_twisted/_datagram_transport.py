@@ -24,7 +24,6 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import InvalidAddressError, MessageLengthError
@@ -32,6 +31,7 @@ from twisted.internet.interfaces import IUNIXDatagramConnectedTransport
 
 from ...transports import WRITES_DROPPED_IN_SILENCE, BytesLike, WriteFlow, as_bytes_like, call_protocol, report
 from .._errors import as_asyncio_error
+from ._calls import ProtocolCalls
 from ._datagram_port import as_gaierror, extra_info, in_full, take_whole_datagrams
 from ._port_reader import PortReader
 
@@ -70,10 +70,10 @@ class AsyncioDatagramTransport(asyncio.DatagramTransport):
         "_buffer",
         "_buffered",
         "_closing",
-        "_context",
         "_dropped",
         "_ending",
-        "_entered",
+        "_in_context",
+        "_leave_run",
         "_error",
         "_flow",
         "_info",
@@ -105,7 +105,9 @@ class AsyncioDatagramTransport(asyncio.DatagramTransport):
         self._itransport = itransport
         self._protocol: Any = protocol
         self._loop = loop
-        self._context = context
+        calls = ProtocolCalls(loop, context)
+        self._in_context = calls.run
+        self._leave_run = calls.leave
         self._takes_no_address = IUNIXDatagramConnectedTransport.providedBy(itransport)
         self._info = extra_info(itransport)
         if self._info["peername"] is None and remote_addr is not None:
@@ -123,7 +125,7 @@ class AsyncioDatagramTransport(asyncio.DatagramTransport):
         self._error: BaseException | None = None
         self._refusal: OSError | None = None
         self._begun = self._paused = self._closing = self._ending = self._lost = False
-        self._inside = self._entered = self._sending = False
+        self._inside = self._sending = False
         take_whole_datagrams(itransport)
         # Whom to ask not to read for a while.
         self._reader: Any = itransport
@@ -222,18 +224,7 @@ class AsyncioDatagramTransport(asyncio.DatagramTransport):
         try:
             self._in_context(call_protocol, self._loop.call_exception_handler, self, callback, *args)
         except (SystemExit, KeyboardInterrupt) as error:
-            # Twisted's ports would log it and go on; the loop knows what to do.
-            self._loop.call_soon(_raise, error)
-
-    def _in_context(self, function: Callable[..., Any], *args: Any) -> None:
-        if self._entered:  # Twisted's port has called back from within a call of the protocol's
-            function(*args)
-            return
-        self._entered = True
-        try:
-            self._context.run(function, *args)
-        finally:
-            self._entered = False
+            self._leave_run(error)
 
     # Writing
 
@@ -420,7 +411,3 @@ class AsyncioDatagramTransport(asyncio.DatagramTransport):
         if self._begun:
             self._call("connection_lost", self._error)
         self._protocol = None
-
-
-def _raise(error: BaseException) -> None:
-    raise error

@@ -27,7 +27,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import signal
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ProcessExitedAlready
@@ -37,6 +36,7 @@ from twisted.python.failure import Failure
 from ...transports import call_protocol, logger
 from ...transports._process import WAIT_ENDS_AT_EXIT
 from .._exits import as_returncode, as_signal_id
+from ._calls import ProtocolCalls
 from ._child_pipes import ReadChildPipe, WriteChildPipe, connect_pipes
 
 __all__ = ["AsyncioSubprocessTransport", "TwistedProcessProtocol"]
@@ -139,8 +139,10 @@ class AsyncioSubprocessTransport(asyncio.SubprocessTransport):
         self.loop = loop
         self._itransport = itransport
         self._protocol: Any = protocol
-        self._context = context
-        self._entered = self._closed = self._lost = False
+        calls = ProtocolCalls(loop, context)
+        self._in_context = calls.run
+        self._leave_run = calls.leave
+        self._closed = self._lost = False
         self._pid: int = itransport.pid
         self._returncode: int | None = None
         self._exit_waiters: list[asyncio.Future[int]] = []
@@ -279,21 +281,11 @@ class AsyncioSubprocessTransport(asyncio.SubprocessTransport):
         try:
             self._in_context(call_protocol, self.loop.call_exception_handler, self, callback, *args)
         except (SystemExit, KeyboardInterrupt) as error:
-            # Twisted's reactors would log it and go on; the loop knows what to do.
-            self.loop.call_soon(_raise, error)
+            self._leave_run(error)
 
     def _tell_soon(self, callback: str, *args: object) -> None:
         # Twisted may tell of the exit before spawnProcess() has returned.
         self.loop.call_soon(self.tell, callback, *args)
-
-    def _in_context(self, function: Callable[..., Any], *args: Any) -> Any:
-        if self._entered:  # Twisted has called back from within a call of the protocol's
-            return function(*args)
-        self._entered = True
-        try:
-            return self._context.run(function, *args)
-        finally:
-            self._entered = False
 
     # The end
 
@@ -314,7 +306,3 @@ class AsyncioSubprocessTransport(asyncio.SubprocessTransport):
             if not waiter.done():
                 waiter.set_result(self._returncode)
         self._exit_waiters.clear()
-
-
-def _raise(error: BaseException) -> None:
-    raise error

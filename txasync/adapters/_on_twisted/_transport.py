@@ -21,13 +21,14 @@ import asyncio
 import asyncio.constants
 import collections
 import contextvars
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
 
 from ...transports import WRITES_DROPPED_IN_SILENCE, BytesLike, WriteFlow, as_bytes_like, call_protocol, logger, report
 from .._errors import as_loss
+from ._calls import ProtocolCalls
 from ._extra_info import ExtraInfo
 from ._progress import Progress
 
@@ -59,10 +60,9 @@ class AsyncioTransport(asyncio.Transport):
         "_at_end",
         "_buffered",
         "_closing",
-        "_context",
         "_dropped",
         "_ending",
-        "_entered",
+        "_in_context",
         "_eof_written",
         "_error",
         "_flow",
@@ -71,6 +71,7 @@ class AsyncioTransport(asyncio.Transport):
         "_inside",
         "_itransport",
         "_loop",
+        "_leave_run",
         "_loss",
         "_lost",
         "_paused",
@@ -95,7 +96,9 @@ class AsyncioTransport(asyncio.Transport):
         super().__init__()
         self._itransport = itransport
         self._loop = loop
-        self._context = context
+        calls = ProtocolCalls(loop, context)
+        self._in_context = calls.run
+        self._leave_run = calls.leave
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._info = ExtraInfo(itransport)
@@ -106,7 +109,7 @@ class AsyncioTransport(asyncio.Transport):
         self._waiting: collections.deque[Any] = collections.deque()
         self._reads = True  # nothing stands in the way of what comes
         self._paused = self._closing = self._ending = self._eof_written = self._at_end = False
-        self._lost = self._inside = self._entered = False
+        self._lost = self._inside = False
         self._loss: tuple[BaseException | None] | None = None  # Twisted's transport is gone, and why
         self._error: BaseException | None = None
         self._all_is_sent = False  # at close()
@@ -168,17 +171,13 @@ class AsyncioTransport(asyncio.Transport):
         if not self._reads:
             if not self._closing:
                 self._waiting.append(data)
-        elif self._buffered or self._entered:
-            self._deliver(data)
+        elif self._buffered:
+            self._fill_buffers(data)
         else:
-            # As `_deliver` does, without three calls for each message.
-            self._entered = True
-            try:
-                self._context.run(self._protocol.data_received, data)
+            try:  # as `_deliver` does, without two calls for each message
+                self._in_context(self._protocol.data_received, data)
             except BaseException as error:
-                self._entered = False
                 self._failed("data_received", error)
-            self._entered = False
 
     def receive_eof(self) -> None:
         """Twisted's transport will receive no more."""
@@ -247,19 +246,9 @@ class AsyncioTransport(asyncio.Transport):
     def _failed(self, callback: str, error: BaseException) -> None:
         """The protocol's *callback* has raised *error*."""
         if isinstance(error, SystemExit | KeyboardInterrupt):
-            # Twisted's reactors would log it and go on; the loop knows what to do.
-            self._loop.call_soon(_raise, error)
+            self._leave_run(error)
         else:
             self._fail(error, f"Fatal error: protocol.{callback}() call failed.")
-
-    def _in_context(self, function: Callable[..., Any], *args: Any) -> Any:
-        if self._entered:  # Twisted's transport has called back from within a call of the protocol's
-            return function(*args)
-        self._entered = True
-        try:
-            return self._context.run(function, *args)
-        finally:
-            self._entered = False
 
     # Writing
 
@@ -445,7 +434,7 @@ class AsyncioTransport(asyncio.Transport):
         try:
             self._in_context(self._protocol.connection_lost, loss)
         except (SystemExit, KeyboardInterrupt) as error:
-            self._loop.call_soon(_raise, error)
+            self._leave_run(error)
         except BaseException as error:
             report(
                 self._loop.call_exception_handler, self, error, "Fatal error: protocol.connection_lost() call failed."
@@ -459,7 +448,3 @@ class AsyncioTransport(asyncio.Transport):
             self.let_go()  # all was sent
         elif self._reads and not self._at_end:
             self._deliver_eof()
-
-
-def _raise(error: BaseException) -> None:
-    raise error
