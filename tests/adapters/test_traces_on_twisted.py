@@ -78,7 +78,7 @@ DIFFERENCES = {
     "peer_gone_with_data_in_the_buffer_when_closing": Difference(UNTOLD, parts=r"\w+Error\(\w+\)"),
     "whole": Difference(COPIES, lines="position 10"),
     "writing_meanwhile": Difference(COPIES, lines=f"write|{THE_PEER}|{PAUSES}"),
-    "cancelled": Difference(COPIES, lines=THE_PEER),
+    "cancelled": Difference(COPIES, lines=f"{THE_PEER}|{PAUSES}"),
     "peer_gone_meanwhile": Difference(COPIES, lines="eof_received|sent raised", parts=r"\w+Error\(\w+\)|None"),
     "clients_of_one_server_closed": Difference("which of two ports accepts first is its reactor's", lines="factory"),
     "contexts": Difference(CONTEXT, lines=THE_PEER, parts="in (the|what) .*"),
