@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -196,10 +197,15 @@ async def writes_after_the_end_are_dropped() -> None:
 
 async def a_full_terminal_pauses_the_writer() -> None:
     """Until the child reads on."""
-    transport, protocol = await shell("stty raw -echo; echo ready; head -c 200000 | wc -c")
-    await printed(protocol, "ready")
-    transport.get_pipe_transport(0).write(b"x" * 200_000)
-    await protocol.until_lost()
+    with tempfile.TemporaryDirectory() as directory:
+        go = pathlib.Path(directory, "go")
+        waiting = "while [ ! -e $GO ]; do sleep 0.01; done"  # else it may read as fast as we write
+        command = f"stty raw -echo; echo ready; {waiting}; head -c 200000 | wc -c"
+        transport, protocol = await shell(command, env={**os.environ, "GO": str(go)})
+        await printed(protocol, "ready")
+        transport.get_pipe_transport(0).write(b"x" * 200_000)
+        go.touch()
+        await protocol.until_lost()
     assert protocol.output[1].split() == [b"ready", b"200000"]
     assert protocol.calls.count("pause_writing") == protocol.calls.count("resume_writing") == 1
 

@@ -59,6 +59,7 @@ class AsyncioTransport(asyncio.Transport):
         "_all_is_sent",
         "_at_end",
         "_buffered",
+        "_calls",
         "_closing",
         "_dropped",
         "_ending",
@@ -96,7 +97,7 @@ class AsyncioTransport(asyncio.Transport):
         super().__init__()
         self._itransport = itransport
         self._loop = loop
-        calls = ProtocolCalls(loop, context)
+        calls = self._calls = ProtocolCalls(loop, context)
         self._in_context = calls.run
         self._leave_run = calls.leave
         self._protocol: Any = protocol
@@ -171,13 +172,17 @@ class AsyncioTransport(asyncio.Transport):
         if not self._reads:
             if not self._closing:
                 self._waiting.append(data)
-        elif self._buffered:
-            self._fill_buffers(data)
+        elif self._buffered or self._calls.entered:
+            self._deliver(data)
         else:
-            try:  # as `_deliver` does, without two calls for each message
-                self._in_context(self._protocol.data_received, data)
+            calls = self._calls
+            calls.entered = True
+            try:
+                calls.enter(self._protocol.data_received, data)
             except BaseException as error:
+                calls.entered = False
                 self._failed("data_received", error)
+            calls.entered = False
 
     def receive_eof(self) -> None:
         """Twisted's transport will receive no more."""
