@@ -28,6 +28,7 @@ from zope.interface import alsoProvides, implementer
 
 from ...transports import report
 from .._errors import as_loss
+from ._calls import ProtocolCalls
 from ._transport import AsyncioTransport
 
 __all__ = ["TwistedFactory", "TwistedProtocol"]
@@ -134,6 +135,8 @@ class TwistedProtocol(Protocol):
             # Before 3.15, what it sets is not seen by other callbacks of asyncio's own transports.
             context = self._context if sys.version_info >= (3, 15) else self._context.copy()
             context.run(self.protocol.connection_made, transport)
+        except (SystemExit, KeyboardInterrupt) as error:
+            ProtocolCalls(loop, self._context).leave(error)
         except BaseException as error:
             report(loop.call_exception_handler, transport, error, "protocol.connection_made() failed")
         self._connected(transport)
