@@ -16,12 +16,15 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 # From the top. A module may import its own floor and those below it.
 FLOORS = [
     {"__main__"},
-    {"_launching", "_default_loop", "_reactor_choice", "application"},
+    {"_launching", "_default_loop", "_reactor_choice", "application", "testing"},
     {"__init__"},
-    {"running", "_asyncio_reactor", "adapters"},
+    {"running", "adapters"},
+    {"_asyncio_reactor"},
+    {"_hosted_reactor"},
+    {"_private_loop"},
     {"loop"},
     {"_transport_loop"},
-    {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers"},
+    {"_own_run", "_shutdown", "_lifecycle", "_sockets", "_child_watchers", "_child_reaping", "_host_end"},
     {"_tls_streams"},
     {"bridge"},
     {"_drive", "_connections"},

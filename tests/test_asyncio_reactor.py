@@ -1,4 +1,4 @@
-"""On a reactor that stands on asyncio already, install() hands out its loop, and no child's exit is lost."""
+"""On an asyncioreactor of the program's own, install() hands out its loop, and both sides of it work."""
 
 from __future__ import annotations
 
@@ -118,3 +118,71 @@ def test_children_of_both_worlds(host: str) -> None:
         """,
     )
     assert printed.startswith("[3, 3, 4, 4, 5, 5]\n")
+
+
+def test_tasks_await_deferreds(host: str) -> None:
+    """After ``install()``; at the reactor's end the loop has its own tasks again."""
+    printed = on_host(
+        host,
+        """
+        from twisted.internet.task import deferLater
+        txasync.install()
+        reactor.addSystemEventTrigger("after", "shutdown", lambda: print(host.get_task_factory()))
+        async def main():
+            return await deferLater(reactor, 0, lambda: "deferred"), await asyncio.sleep(0, "slept")
+        run(main)
+        """,
+    )
+    assert printed.startswith("None\n('deferred', 'slept')\n")
+
+
+STARTED = """
+import asyncio, threading
+import txasync
+
+async def main():
+    loop = asyncio.get_running_loop()
+    from twisted.internet import asyncioreactor
+    asyncioreactor.install(loop)
+    from twisted.internet import reactor
+    from twisted.internet.threads import deferToThread
+    from twisted.internet.utils import getProcessValue
+    reactor.addSystemEventTrigger("after", "startup", print, "started")
+    assert txasync.install() is loop is txasync.install()
+    assert reactor.running
+    print(await txasync.as_future(reactor.resolve("localhost")))
+
+    async def task():
+        quiet = ["-c", "exec >&- 2>&- <&-; sleep 0.05; exit 7"]
+        return await deferToThread(lambda: "in a thread"), await getProcessValue("/bin/sh", quiet)
+
+    print(*await asyncio.wait_for(asyncio.create_task(task()), 30))
+
+host = {host}
+host.run_until_complete(main())
+{end}
+host.close()
+"""
+
+
+def test_a_reactor_that_nobody_has_started(host: str) -> None:
+    """On a loop that runs, ``install()`` starts it, once; its threads let the process end."""
+    printed = in_child(STARTED.format(host=host, end=""), warnings="default")
+    assert printed.startswith("started\n127.0.0.1\nin a thread 7\n")
+
+
+def test_a_reactor_that_install_has_started_stops_its_loop(host: str) -> None:
+    """As Twisted's own does; all triggers are called."""
+    end = """
+from twisted.internet import reactor
+reactor.addSystemEventTrigger("after", "shutdown", print, "stopped")
+reactor.stop()
+host.run_forever()
+try:
+    txasync.install()
+except RuntimeError as error:
+    print(error)
+"""
+    printed = in_child(STARTED.format(host=host, end=end), warnings="default").splitlines()
+    assert printed[:4] == ["started", "127.0.0.1", "in a thread 7", "stopped"]
+    assert "was stopped by reactor.stop(), and that is for ever" in printed[4]

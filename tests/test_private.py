@@ -32,7 +32,7 @@ def find(path: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
 
 
-HERE = [name for name in PRIVATE_NAMES if sys.version_info[:2] <= name.until]
+HERE = [name for name in PRIVATE_NAMES if name.since <= sys.version_info[:2] <= name.until]
 
 
 @pytest.mark.parametrize("name", HERE, ids=lambda name: f"{name.owner}.{name.name}")
@@ -51,7 +51,7 @@ def test_this_version_has_the_private_name(name: PrivateName) -> None:
 
 def instance_of(path: str) -> Any:
     """An object of the class, for what only objects have."""
-    if path in ("asyncio.SelectorEventLoop", "asyncio.DefaultEventLoopPolicy"):
+    if path in ("asyncio.SelectorEventLoop", "asyncio.DefaultEventLoopPolicy", "unittest.IsolatedAsyncioTestCase"):
         return find(path)()
     if path == "twisted.internet.defer.DeferredList":
         return find(path)([])
@@ -176,7 +176,7 @@ def test_every_listed_name_is_in_use() -> None:
     """A line whose use has gone goes, too."""
     overriding = {
         node.name
-        for subclasses in ("_transport_loop.py", "bridge/_tasks.py")
+        for subclasses in ("_transport_loop.py", "bridge/_tasks.py", "testing/_unittest.py")
         for node in ast.walk(ast.parse((PACKAGE / subclasses).read_text()))
         if is_function(node)
     }

@@ -152,23 +152,6 @@ def test_install_from_another_thread_is_refused(own_reactor: Any) -> None:
     assert "reactor.callFromThread(txasync.install)" in str(caught[0])
 
 
-def test_install_where_asyncio_runs_without_a_reactor_is_refused() -> None:
-    """On a foreign loop with no reactor installed, the error says what to do, and no reactor is installed by it."""
-    printed = in_child(
-        """
-        import asyncio, sys, txasync
-        async def main():
-            try:
-                txasync.install()
-            except RuntimeError as error:
-                print(error)
-            assert "twisted.internet.reactor" not in sys.modules
-        asyncio.run(main())
-        """
-    )
-    assert "start the program with txasync.run()" in printed
-
-
 # new_event_loop
 
 

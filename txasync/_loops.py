@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _reactors
 
-__all__ = ["any_loop_of", "loop_of", "remember"]
+__all__ = ["any_loop_of", "loop_of", "open_loops", "remember"]
 
 # The values are weak: a loop holds its reactor, which would keep the entry for ever.
 _loops: weakref.WeakKeyDictionary[Any, weakref.ref[asyncio.AbstractEventLoop]] = weakref.WeakKeyDictionary()
@@ -27,5 +27,14 @@ def loop_of(reactor: Any) -> Any | None:
 
 
 def any_loop_of(reactor: Any) -> Any | None:
-    """The loop of ours that *reactor* has, or the one that it stands on."""
-    return _reactors.host_loop(reactor) or loop_of(reactor)
+    """The loop of ours that *reactor* has, or the one that it stands on, if that is not closed."""
+    host = _reactors.host_loop(reactor)
+    if host is None:
+        return loop_of(reactor)
+    return None if host.is_closed() else host
+
+
+def open_loops() -> list[asyncio.AbstractEventLoop]:
+    """The loops of ours that are not closed."""
+    loops = [reference() for reference in list(_loops.values())]
+    return [loop for loop in loops if loop is not None and not loop.is_closed()]

@@ -24,11 +24,15 @@ class PrivateName(NamedTuple):
     why: str
     until: tuple[int, int] = (3, 99)
     """The last version of CPython that has it."""
+    since: tuple[int, int] = (3, 10)
+    """The first one."""
 
 
 _LOOP = "asyncio.SelectorEventLoop"
 _REACTOR = "twisted.internet.epollreactor.EPollReactor"
 _RUN = "run_forever() is one with its own way of waiting; a reactor's run needs the same set-up around it"
+_TEST_CASE = "unittest.IsolatedAsyncioTestCase"
+_TEST_LOOP = "where a test case makes its loop, before Python 3.13 has loop_factory for that"
 _MADE = "overridden to learn of transports, which are to be closed with the reactor"
 
 PRIVATE_NAMES = (
@@ -101,6 +105,11 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_make_subprocess_transport", _MADE),
     PrivateName("asyncio.TimerHandle", "_source_traceback", "debug mode names the caller's frame, not ours"),
     PrivateName("runpy", "_run_module_as_main", "what python -m itself calls, with its messages and its __main__"),
+    PrivateName(_TEST_CASE, "_setupAsyncioRunner", _TEST_LOOP, since=(3, 11), until=(3, 12)),
+    PrivateName(_TEST_CASE, "_asyncioRunner", _TEST_LOOP, since=(3, 11), until=(3, 12)),
+    PrivateName(_TEST_CASE, "_setupAsyncioLoop", _TEST_LOOP, until=(3, 10)),
+    PrivateName(_TEST_CASE, "_asyncioLoopRunner", _TEST_LOOP, until=(3, 10)),
+    PrivateName(_TEST_CASE, "_asyncioTestLoop", _TEST_LOOP, until=(3, 10)),
     PrivateName("asyncio.events", "_set_running_loop", "asyncio documents it for event loops, in the module's source"),
     PrivateName("asyncio.events", "_get_running_loop", "as above"),
     PrivateName(_REACTOR, "_addInternalReader", "a reader that survives disconnectAll and that trial does not mind"),
@@ -116,6 +125,9 @@ PRIVATE_NAMES = (
     PrivateName(_REACTOR, "_poller", "the epoll object of a reactor of our own, to be closed with it"),
     PrivateName("twisted.internet.defer.DeferredList", "_deferredList", "the end of users' before-shutdown triggers"),
     PrivateName("twisted.internet.asyncioreactor.AsyncioSelectorReactor", "_asyncioEventloop", "that reactor's loop"),
+    PrivateName(
+        "twisted.logger.globalLogBeginner", "_temporaryObserver", "whether a log has been begun; twice is wrong"
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.python import threadable
 
 __all__ = [
+    "check_private_kind",
     "dispose_private_reactor",
     "host_loop",
     "installed_reactor",
@@ -20,6 +21,9 @@ __all__ = [
     "stop_was_called",
     "was_stopped",
 ]
+
+# The best is first. The select module has the one of the same name where there is such a reactor.
+_PRIVATE_KINDS = ("epoll", "poll", "select")
 
 
 def installed_reactor() -> Any | None:
@@ -58,22 +62,44 @@ def host_loop(reactor: Any) -> Any | None:
     return reactor._asyncioEventloop
 
 
-def new_private_reactor() -> Any:
+def _private_kinds() -> list[str]:
+    return [name for name in _PRIVATE_KINDS if hasattr(select, name)]
+
+
+def check_private_kind(kind: str) -> None:
     """
-    Make a reactor that is not the process's: the best of epoll, poll and select.
+    Raise an error unless `new_private_reactor` can make a reactor of this *kind* here.
+
+    Raises:
+        ValueError: It cannot. The message is one line and says of which it can.
+    """
+    kinds = _private_kinds()
+    if kind not in kinds:
+        raise ValueError(f"no private reactor of the kind {kind!r} can be made here; known are {', '.join(kinds)}")
+
+
+def new_private_reactor(kind: str | None = None) -> Any:
+    """
+    Make a reactor that is not the process's: the best of epoll, poll and select, or one of that *kind*.
 
     It does not become the process's I/O thread when it runs, whose ``isInIOThread()`` other code relies on.
+
+    Raises:
+        ValueError: There is no such reactor here, see `check_private_kind`.
     """
+    if kind is None:
+        kind = _private_kinds()[0]
+    check_private_kind(kind)
     reactor: Any
-    if hasattr(select, "epoll"):
+    if kind == "epoll":
         from twisted.internet.epollreactor import EPollReactor
 
         reactor = EPollReactor()
-    elif hasattr(select, "poll"):  # pragma: no cover  # not Linux
+    elif kind == "poll":
         from twisted.internet.pollreactor import PollReactor
 
         reactor = PollReactor()
-    else:  # pragma: no cover  # not Linux
+    else:
         from twisted.internet.selectreactor import SelectReactor
 
         reactor = SelectReactor()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .loop import ReactorEventLoop
 
-__all__ = ["OpenTransports", "cancel_tasks", "shut_down"]
+__all__ = ["OpenTransports", "cancel_tasks", "end_and_close", "shut_down"]
 
 
 class OpenTransports:
@@ -91,6 +91,16 @@ async def cancel_tasks(loop: asyncio.AbstractEventLoop, left: Callable[[], float
             _report(loop, task, late)
         if not left():
             break
+
+
+def end_and_close(loop: asyncio.AbstractEventLoop) -> None:
+    """Do what ``asyncio.run`` does at its end: with tasks, asynchronous generators, the executor, and *loop* itself."""
+    try:
+        loop.run_until_complete(cancel_tasks(loop, lambda: None))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
 
 
 def _report(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], late: set[asyncio.Task[Any]]) -> None:

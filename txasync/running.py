@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.python import threadable
 
 from . import _loops, _reactors
-from ._asyncio_reactor import share_child_exits
-from ._shutdown import cancel_tasks
+from ._asyncio_reactor import use_host
+from ._hosted_reactor import put_reactor_on
+from ._private_loop import new_private_loop
+from ._shutdown import end_and_close
 from .loop import ReactorEventLoop
 
 __all__ = ["get_event_loop", "install", "new_event_loop", "run"]
@@ -21,38 +23,53 @@ _T = TypeVar("_T")
 
 def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
     """
-    Give *reactor* an asyncio loop, for programs in which ``reactor.run()`` is called: by twistd, trial, or themselves.
+    Have a reactor and an asyncio loop in this thread, whichever is there already.
 
-    From then on - at once if the reactor runs, else when it starts - asyncio works in every callback of the reactor,
-    and ``asyncio.get_running_loop()`` is this loop. When the reactor stops, asyncio's tasks are cancelled and awaited
-    after the "before shutdown" triggers of others have finished, and the loop is closed after everything else.
+    Where a reactor is run - by twistd, trial, or the program - it gets a loop. From then on - at once if the reactor
+    runs, else when it starts - asyncio works in every callback of the reactor, and ``asyncio.get_running_loop()`` is
+    this loop. When the reactor stops, asyncio's tasks are cancelled and awaited after the "before shutdown" triggers of
+    others have finished, and the loop is closed after everything else.
+
+    Where a loop of others runs - under ``asyncio.run``, in a notebook - and no reactor is installed, one is put on
+    that loop and started. ``reactor.stop()`` stops it, not the loop; at the loop's end it is stopped by itself, and its
+    shutdown triggers are awaited. Tasks that are made from then on can await Deferreds, unless the loop has a task
+    factory of its own; in those that were made before, the one that calls this included, there is `as_future`.
 
     Args:
-        reactor: Default: the process's reactor; if there is none yet, Twisted's default one is installed.
+        reactor: Default: the process's reactor; if there is none yet, one is installed: on the loop that runs here, or
+            Twisted's default one.
 
     Returns:
         The loop of *reactor*: a new one, or the one that it has. An ``AsyncioSelectorReactor`` has the loop that it
-        was made for; that one is returned.
+        was made for; that one is returned, and *reactor* is started if that loop runs already.
 
     Raises:
         TypeError: *reactor* cannot watch file descriptors.
-        RuntimeError: This is another thread than the reactor's, asyncio runs here already without a reactor, or
-            *reactor* was stopped.
+        RuntimeError: This is another thread than the reactor's, a loop of others runs here that *reactor* does not
+            stand on, or *reactor* was stopped.
 
     Context:
         The reactor's thread. May be called before or after the reactor has started, and more than once.
     """
+    running = asyncio.events._get_running_loop()
+    if reactor is not None and getattr(running, "reactor", None) is reactor:
+        return cast("ReactorEventLoop", running)  # of a private reactor, which is nobody's I/O thread
     if reactor is None:
-        reactor = _process_reactor()
+        reactor = _reactors.installed_reactor()
+        if reactor is None and running is not None and not isinstance(running, ReactorEventLoop):
+            reactor = put_reactor_on(running)
+        elif reactor is None:
+            reactor = _process_reactor()
     host: asyncio.AbstractEventLoop | None = _reactors.host_loop(reactor)
     if host is not None:
-        share_child_exits(reactor, host)
+        use_host(reactor, host)
         return host
     if reactor.running and not threadable.isInIOThread():
         raise RuntimeError(
             f"txasync.install() was called in another thread than the one in which {reactor!r} runs: "
             f"use reactor.callFromThread(txasync.install)"
         )
+    _check_that_no_other_loop_runs(reactor, running)
     loop = _loops.loop_of(reactor)
     if loop is None:
         loop = _new_loop_on(reactor)
@@ -80,10 +97,10 @@ def new_event_loop(reactor: Any = None, private: bool = False) -> ReactorEventLo
     if private:
         if reactor is not None:
             raise TypeError(f"private=True makes a reactor for the loop alone; leave out reactor={reactor!r}")
-        return _new_private_loop()
+        return new_private_loop()
     if reactor is None:
         if not _reactors.may_use_installed_reactor():
-            return _new_private_loop()
+            return new_private_loop()
         reactor = _process_reactor()
     loop = _loops.loop_of(reactor)
     if loop is not None:
@@ -161,6 +178,16 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, reactor: An
     return _run_3_10(main, debug, loop)
 
 
+def _check_that_no_other_loop_runs(reactor: Any, running: asyncio.AbstractEventLoop | None) -> None:
+    if reactor.running or running is None or isinstance(running, ReactorEventLoop) or _reactors.is_fake(reactor):
+        return
+    raise RuntimeError(
+        f"{reactor!r} is installed as the process's reactor and does not run, and cannot run in this thread, as "
+        f"{running!r} runs here: call txasync.install() before anything imports twisted.internet.reactor (in a "
+        f"notebook: restart the kernel, and do it in the first cell), or start the program with txasync.run()"
+    )
+
+
 def _check_that_nothing_runs() -> None:
     running = asyncio.events._get_running_loop()
     # A loop whose reactor was crashed only seems to run; it has not been told.
@@ -183,12 +210,9 @@ def _run_3_10(main: Coroutine[Any, Any, _T], debug: bool | None, loop: ReactorEv
         return result
     finally:
         try:
-            loop.run_until_complete(cancel_tasks(loop, lambda: None))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            end_and_close(loop)
         finally:
             asyncio.set_event_loop(None)
-            loop.close()
 
 
 def _process_reactor() -> Any:
@@ -198,10 +222,14 @@ def _process_reactor() -> Any:
         return reactor
     running = asyncio.events._get_running_loop()
     if running is not None:
+        remedy = (
+            "use txasync.install(txasync.get_event_loop().reactor) for the loop of its private reactor"
+            if isinstance(running, ReactorEventLoop)
+            else "call txasync.install(), which puts a reactor on that loop"
+        )
         raise RuntimeError(
-            f"asyncio runs here already ({running!r}) and no reactor is installed, so none can run in this thread: "
-            f"start the program with txasync.run(), or put a reactor on that loop, before anything imports "
-            f"twisted.internet.reactor, with twisted.internet.asyncioreactor.install(asyncio.get_running_loop())"
+            f"{running!r} runs here and no reactor is installed, and Twisted's default one could never run in this "
+            f"thread: {remedy}; or start the program with txasync.run()"
         )
     from twisted.internet import reactor  # the import installs it
 
@@ -215,16 +243,5 @@ def _new_loop_on(reactor: Any) -> ReactorEventLoop:
             f"use txasync.new_event_loop(private=True), or let the reactor run for as long as you need it"
         )
     loop = ReactorEventLoop(reactor)
-    _loops.remember(loop, reactor)
-    return loop
-
-
-def _new_private_loop() -> ReactorEventLoop:
-    reactor = _reactors.new_private_reactor()
-    try:
-        loop = ReactorEventLoop(reactor, owns_reactor=True)
-    except BaseException:
-        _reactors.dispose_private_reactor(reactor)
-        raise
     _loops.remember(loop, reactor)
     return loop
