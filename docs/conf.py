@@ -15,13 +15,14 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(_?asyncio|collections|concurrent|contextvars|os|selectors|socket|ssl|subprocess|twisted|unittest|zope)\b.*",
     ),
+    (r"py:.*", r"contextlib\b.*"),
     (r"py:.*", r"(bool|bytes|float|int|object|str|None|NotImplementedError|OSError|RuntimeError|TypeError|ValueError)"),
     # Type variables and types of parameters that only this package gives.
     (
         r"py:class",
         r"((txasync\..*\.)?_[PT]|.*\._ProtocolT|_Ts|Context|Deferred|Failure|NestableSet|<InterfaceClass .*>)",
     ),
-    (r"py:class", r"(FileIO|Pipe|Tell)"),
+    (r"py:class", r"(FileIO|Pipe|Tell|MemoryEventLoop|MemoryNetworkReactor|MemoryTransport)"),
     # What stands between two worlds: users know it by the interfaces that it provides.
     (r"py:class", r"(txasync\.adapters\._on_(asyncio|twisted)\..*|ServerFactory)"),
     (r"py:.*", r"(KeyboardInterrupt|SystemExit|SelectorEventLoop|Coroutine|typing\..*|IReactorFDSet|IReadDescriptor)"),

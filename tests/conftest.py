@@ -7,10 +7,14 @@ import contextlib
 import gc
 import logging
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -143,6 +147,39 @@ def cheap_collections() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+ROOT = Path(__file__).parents[1]
+NOT_IN_A_CLONE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "_build")
+
+
+def _run_command(*command: str, cwd: Path, **environment: str) -> None:
+    ended = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An sdist of the clone, and a wheel that was made of the sdist."""
+    pytest.importorskip("build.__main__", reason="the test extra, which has it, is not installed")
+    place = tmp_path_factory.mktemp("packaging")
+    shutil.copytree(ROOT, place / "clone", ignore=NOT_IN_A_CLONE)
+    build = sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place)
+    _run_command(*build, cwd=place / "clone", PYTHONPATH="")
+    (sdist,) = place.glob("*.tar.gz")
+    (wheel,) = place.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="session")
+def installed(built: tuple[Path, Path]) -> Path:
+    """A directory into which the wheel was installed, for the module search path."""
+    place = built[1].parent
+    pip = sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"
+    _run_command(*pip, "--target", str(place / "installed"), str(built[1]), cwd=place)
+    return place / "installed"
 
 
 class TwistedReport(NamedTuple):

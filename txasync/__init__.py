@@ -1,4 +1,8 @@
-"""asyncio's event loop, transports and protocols over Twisted reactors. Importing this changes nothing."""
+"""
+asyncio's event loop, transports and protocols over Twisted reactors. Importing this changes nothing.
+
+PYTEST_DONT_REWRITE: ``python -m txasync -m pytest`` has imported this before pytest could, and pytest would warn of it.
+"""
 
 from __future__ import annotations
 

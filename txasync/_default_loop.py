@@ -1,7 +1,8 @@
 """
-asyncio's default event loop, replaced for a whole process: one that `python -m txasync` has to itself.
+The loops of programs that know nothing of reactors, and asyncio's default event loop, replaced by these.
 
-Nothing else in the package does this: a library asks for a loop of ours by name.
+That is done for a whole process, one that `python -m txasync` has to itself. Nothing else in the package does it: a
+library asks for a loop of ours by name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.internet.interfaces import IReactorCore
 from . import _reactors
 from .running import get_event_loop, new_event_loop
 
-__all__ = ["replace_default_loop"]
+__all__ = ["new_default_loop", "release_threads", "replace_default_loop"]
 
 # Set in a process forked from one that had a reactor.
 _reactor_is_the_parents = False
@@ -41,21 +42,32 @@ def replace_default_loop() -> None:
         if hasattr(asyncio, "set_event_loop_policy"):
             _set_policy()
             return
-    asyncio.new_event_loop = asyncio.events.new_event_loop = _new_default_loop  # type: ignore[unreachable, unused-ignore]
+    asyncio.new_event_loop = asyncio.events.new_event_loop = new_default_loop  # type: ignore[unreachable, unused-ignore]
 
 
 def _set_policy() -> None:
     # Defined here because to name the base class is to be warned.
     class ReactorEventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         def new_event_loop(self) -> asyncio.AbstractEventLoop:
-            return _new_default_loop()
+            return new_default_loop()
 
     asyncio.set_event_loop_policy(ReactorEventLoopPolicy())
 
 
-def _new_default_loop() -> asyncio.AbstractEventLoop:
-    """A loop on the process's reactor if that is free, else on a reactor of its own: asyncio allows many loops."""
+def new_default_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop on the process's reactor if that is free, else on a reactor of its own: asyncio allows many loops."""
     return new_event_loop(private=not _process_reactor_is_free())
+
+
+def release_threads() -> None:
+    """
+    End the thread pool of the process's reactor, whose idle threads would keep the process from exiting.
+
+    Closing the loop does so; asyncio's programs may leave that out.
+    """
+    reactor = _reactors.installed_reactor()
+    if reactor is not None and not reactor.running:
+        _reactors.release_threads(reactor)
 
 
 def _process_reactor_is_free() -> bool:
