@@ -1,4 +1,4 @@
-"""``python -m txasync``: run an asyncio program, as it is, on a Twisted reactor."""
+"""``python -m txasync``: run an asyncio program, as it is, on a Twisted reactor; without one, a REPL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import twisted
 
-from ._default_loop import replace_default_loop
+from ._default_loop import release_threads, replace_default_loop
 from ._launching import run_module, run_path
 from ._reactor_choice import ReactorUnavailable, install_reactor
 
@@ -18,11 +18,11 @@ __all__: list[str] = []
 
 
 class _Request(NamedTuple):
-    """What the command line asks for: either a module's name or a path, and what belongs to the program."""
+    """What the command line asks for: a module's name, a path, or neither; and what belongs to the program."""
 
     reactor: str | None
     module: str | None
-    path: str
+    path: str | None
     arguments: list[str]
 
 
@@ -37,9 +37,10 @@ def _version() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m txasync",
-        usage="%(prog)s [--reactor NAME] (script.py | directory | archive.zip | -m module) [argument ...]",
+        usage="%(prog)s [--reactor NAME] [script.py | directory | archive.zip | -m module] [argument ...]",
         description="Run an asyncio program, as it is, on a Twisted reactor: asyncio.run(), asyncio.Runner() and "
-        "asyncio.new_event_loop() in it give a loop of txasync.",
+        "asyncio.new_event_loop() in it give a loop of txasync. Without a program, asyncio's REPL runs on one: await "
+        "takes Deferreds, too.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=_version())
@@ -73,10 +74,12 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> _Request:
     elif program[:1] == ["--"]:
         program = program[1:]
     if not program:
-        parser.error("name a script, or a module after -m")
+        if options.module is not None:
+            parser.error("name a module after -m")
+        return _Request(options.reactor, None, None, [])
     name, *rest = program
     if options.module is not None:
-        return _Request(options.reactor, name, "", rest)
+        return _Request(options.reactor, name, None, rest)
     return _Request(options.reactor, None, name, rest)
 
 
@@ -90,10 +93,20 @@ def main() -> None:
         except ReactorUnavailable as error:
             parser.exit(2, f"{parser.prog}: error: {error}\n")
     replace_default_loop()
+    try:
+        _run(request)
+    finally:
+        release_threads()
+
+
+def _run(request: _Request) -> None:
     if request.module is not None:
         run_module(request.module, request.arguments)
-    else:
+    elif request.path is not None:
         run_path(request.path, request.arguments)
+    else:
+        print(f"{_version()}: await takes Deferreds, too", file=sys.stderr)
+        run_module("asyncio", [])
 
 
 if __name__ == "__main__":
