@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from .application.twistd_process import TwistdProcess
 from .test_running import in_child
 
 pytest.importorskip("gi", reason="PyGObject is not installed: it is Debian's python3-gi, for the system's Python")
@@ -144,3 +148,26 @@ def test_a_thread_wakes_it_and_idle_it_does_not_spin() -> None:
         """
     )
     assert printed == "True\n"
+
+
+def test_twistd_is_told_to_stop(installed: Path, tmp_path: Path) -> None:
+    """The reactor installs its handlers twice; the first signal stops it gracefully, the second one at once."""
+    (tmp_path / "program.py").write_text(
+        "import asyncio\n"
+        "async def lines(reader, writer):\n"
+        "    while line := await reader.readline():\n"
+        "        print('got', line, flush=True)\n"
+        "        writer.write(line.upper())\n"
+        "    await asyncio.sleep(3600)\n"
+    )
+    command = ["--reactor", "gi", "txasync", "--listen", "tcp:0:interface=127.0.0.1", "--stream"]
+    with TwistdProcess(installed, tmp_path, [*command, "--protocol", "program:lines", "--graceful", "3600"]) as twistd:
+        with socket.create_connection(("127.0.0.1", twistd.listens()), timeout=60) as client:
+            client.sendall(b"hello\n")
+            twistd.says("got")
+            twistd.send(signal.SIGTERM)
+            twistd.says("Closed")
+            assert client.recv(10) == b"HELLO\n"
+            twistd.send(signal.SIGTERM)
+            assert twistd.end() == -signal.SIGTERM
+        assert "Traceback" not in twistd.text

@@ -137,9 +137,16 @@ def install_handler(signum: int, handler: Any) -> Any:
 
 
 def is_twisteds(handler: Any) -> bool:
-    """Whether *handler* is one that a Twisted reactor installed: a method of its own, or its waker's for SIGCHLD."""
-    return hasattr(getattr(handler, "__self__", None), "callFromThread") or (
-        getattr(handler, "__module__", None) == "twisted.internet._signals"
+    """
+    Whether *handler* is one that a Twisted reactor installed: a method of its own, or its waker's for SIGCHLD.
+
+    So is one that says of itself that it has taken the place of such a handler, and calls it.
+    """
+    owner = getattr(handler, "__self__", None)
+    return (
+        hasattr(owner, "callFromThread")
+        or getattr(owner, "replaces_reactors", False)
+        or getattr(handler, "__module__", None) == "twisted.internet._signals"
     )
 
 

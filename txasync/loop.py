@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from . import _reactors
 from ._alarm import alarm_for
 from ._drive import drive_of
-from ._error_log import tell_twisted
+from ._error_log import telling_twisted
 from ._handles import Handle
 from ._lifecycle import ReactorEvents, ReactorState
 from ._own_run import OwnRun
@@ -295,8 +295,8 @@ class ReactorEventLoop(TransportLoop):
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self.call_exception_handler({"message": "shutdown failed", "exception": error, "task": task})
-            # The reactor goes on with its shutdown, which may close us, from a call of its own: not inside a tick.
-            self.reactor.callLater(0, done.callback, None)
+            # Not inside a tick, since we may be closed; and after a turn that sends what tasks have written by Twisted.
+            self.reactor.callLater(0, self.reactor.callLater, 0, done.callback, None)
 
         asyncio.ensure_future(ending, loop=self).add_done_callback(ended)
         return done
@@ -496,5 +496,5 @@ class ReactorEventLoop(TransportLoop):
         Source:
             asyncio, "Event Loop", "Error handling API".
         """
-        super().default_exception_handler(context)
-        tell_twisted(context)
+        with telling_twisted(context):
+            super().default_exception_handler(context)

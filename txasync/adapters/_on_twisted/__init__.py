@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from ._datagram import TwistedDatagramProtocol
 from ._datagram_transport import AsyncioDatagramTransport
-from ._endpoints import connect, open_connection, serve, start_server
+from ._endpoints import (
+    as_client_endpoint,
+    as_server_endpoint,
+    connect,
+    establish,
+    open_connection,
+    serve,
+    start_server,
+)
 from ._process import AsyncioSubprocessTransport, TwistedProcessProtocol
 from ._protocol import TwistedFactory, TwistedProtocol
-from ._server import EndpointServer
+from ._server import EndpointServer, ServerFactory
 from ._transport import AsyncioTransport
 
 __all__ = [
@@ -15,11 +23,15 @@ __all__ = [
     "AsyncioSubprocessTransport",
     "AsyncioTransport",
     "EndpointServer",
+    "ServerFactory",
     "TwistedDatagramProtocol",
     "TwistedFactory",
     "TwistedProcessProtocol",
     "TwistedProtocol",
+    "as_client_endpoint",
+    "as_server_endpoint",
     "connect",
+    "establish",
     "open_connection",
     "serve",
     "start_server",

@@ -22,7 +22,15 @@ from ._protocol import TwistedProtocol
 from ._server import EndpointServer, ServerFactory
 from ._transport import AsyncioTransport
 
-__all__ = ["connect", "open_connection", "serve", "start_server"]
+__all__ = [
+    "as_client_endpoint",
+    "as_server_endpoint",
+    "connect",
+    "establish",
+    "open_connection",
+    "serve",
+    "start_server",
+]
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
@@ -63,15 +71,26 @@ async def connect(
     Source:
         asyncio, "Opening network connections"; Twisted, ``IStreamClientEndpoint``, ``clientFromString``.
     """
-    endpoint = _client_endpoint(endpoint, reactor)
-    factory = _ConnectingFactory(protocol_factory, asyncio.get_running_loop())
+    transport = await establish(endpoint, protocol_factory, reactor=reactor)
+    return transport, transport.get_protocol()  # type: ignore[return-value]
+
+
+async def establish(
+    endpoint: Any,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    *,
+    reactor: Any = None,
+    lost: Callable[[TwistedProtocol], None] | None = None,
+) -> AsyncioTransport:
+    """What `connect` does; when the connection is lost, *lost* is called after its protocol."""
+    endpoint = as_client_endpoint(endpoint, reactor)
+    factory = _ConnectingFactory(protocol_factory, asyncio.get_running_loop(), lost)
     try:
         await _of_twisted(as_future(endpoint.connect(factory)))
-        transport = await factory.connected
+        return await factory.connected
     except BaseException:
         factory.give_up()
         raise
-    return transport, transport.get_protocol()  # type: ignore[return-value]
 
 
 async def open_connection(
@@ -133,7 +152,7 @@ async def serve(
     Source:
         asyncio, "Creating network servers"; Twisted, ``IStreamServerEndpoint``, ``serverFromString``.
     """
-    endpoint = _server_endpoint(endpoint, reactor)
+    endpoint = as_server_endpoint(endpoint, reactor)
     factory = ServerFactory(protocol_factory, loop=asyncio.get_running_loop())
     listening = endpoint.listen(factory)
     try:
@@ -187,9 +206,15 @@ class _ConnectingFactory(Factory):
 
     noisy = False
 
-    def __init__(self, protocol_factory: Callable[[], asyncio.BaseProtocol], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        loop: asyncio.AbstractEventLoop,
+        lost: Callable[[TwistedProtocol], None] | None,
+    ) -> None:
         self._protocol_factory = protocol_factory
         self._loop = loop
+        self._lost = lost
         self._context = contextvars.copy_context()
         self._protocol: TwistedProtocol | None = None
         self._is_given_up = False
@@ -200,6 +225,8 @@ class _ConnectingFactory(Factory):
             return None
         protocol = self._context.run(self._protocol_factory)
         self._protocol = TwistedProtocol(protocol, loop=self._loop, context=self._context, connected=self._concluded)
+        if self._lost is not None:
+            self._protocol.lost = self._lost
         return self._protocol
 
     def _concluded(self, outcome: AsyncioTransport | BaseException) -> None:
@@ -239,7 +266,8 @@ def _stop_listening(port: Any) -> Any:
     return port.stopListening()
 
 
-def _client_endpoint(endpoint: Any, reactor: Any) -> Any:
+def as_client_endpoint(endpoint: Any, reactor: Any) -> Any:
+    """*endpoint*, an ``IStreamClientEndpoint``, or the one that it describes; the errors are those of `connect`."""
     if isinstance(endpoint, str):
         from twisted.internet.endpoints import clientFromString
 
@@ -249,7 +277,8 @@ def _client_endpoint(endpoint: Any, reactor: Any) -> Any:
     return endpoint
 
 
-def _server_endpoint(endpoint: Any, reactor: Any) -> Any:
+def as_server_endpoint(endpoint: Any, reactor: Any) -> Any:
+    """*endpoint*, an ``IStreamServerEndpoint``, or the one that it describes; the errors are those of `serve`."""
     if isinstance(endpoint, str):
         from twisted.internet.endpoints import serverFromString
 
