@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 
 from txasync import ReactorEventLoop, new_event_loop
 from txasync._ticker import ROUNDS_PER_TICK
@@ -774,3 +774,10 @@ def test_a_reactor_that_watches_no_descriptors_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"IReactorFDSet.*Clock.*use"):
         ReactorEventLoop(Clock())
+
+
+def test_a_reactor_without_timed_calls_is_refused() -> None:
+    """By a message that names what to use; nothing is left of the attempt."""
+    reactor: Any = MemoryReactor()
+    with pytest.raises(TypeError, match=r"IReactorTime.*MemoryReactorClock"):
+        ReactorEventLoop(reactor)

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from .polling import Poller
 
 if sys.platform == "linux" and sys.version_info < (3, 13):
@@ -144,7 +146,15 @@ def alarm_for(reactor: Any, poller: Poller, ring: Callable[[], None], *, own_clo
         poller: The loop's poller.
         ring: What to call, in the reactor's thread.
         own_clock: Whether the loop takes its time from *reactor* rather than from the machine.
+
+    Raises:
+        TypeError: *reactor* has no timed calls.
     """
+    if not IReactorTime.providedBy(reactor):
+        raise TypeError(
+            f"{reactor!r} has no timed calls (IReactorTime), which asyncio's loop stands on: use a reactor that has "
+            f"them; of Twisted's fakes, MemoryReactorClock"
+        )
     if sys.platform == "linux" and not own_clock:
         return TimerfdAlarm(reactor, poller, ring)
     return DelayedCallAlarm(reactor, ring)

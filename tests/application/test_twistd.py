@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .twistd_process import LIMIT_S, TwistdProcess, run_to_end
+from .twistd_process import LIMIT_S, TwistdProcess, environment, run_to_end
 
 REACTORS = ("epoll", "poll", "select")
 NOBODY = 65534
@@ -388,6 +389,7 @@ def test_what_the_logging_module_gets_is_in_the_log(installed: Path, place: Path
             ["--listen", "ssl:0:privateKey=missing.pem", "--protocol", "program:Upper"],
             "--listen=ssl:0:privateKey=missing.pem: .*missing.pem",
         ),
+        (["--listen", "stdio:", "--protocol", "program:Upper"], "--listen=stdio:: that is a connection"),
         (["--listen", "tcp:0", "--asgi", "program:missing"], "module 'program' has no attribute 'missing'"),
     ],
 )
@@ -577,9 +579,18 @@ def test_nothing_is_opened_before_twistd_forks(installed: Path, place: Path) -> 
     assert re.fullmatch(r"(\[.*\] None 1\n){2}", seen[1])
 
 
-def test_the_plug_in_is_light() -> None:
-    """Twisted imports it for every command: it imports neither the reactor nor the rest of the package."""
-    from twisted.plugins import txasync_dropin
-
-    assert txasync_dropin.txasync_service.module == "txasync.application._twistd"
-    assert asyncio.events._get_running_loop() is None
+def test_the_plug_in_is_light(installed: Path, place: Path) -> None:
+    """Twisted imports it for every command: it brings neither the reactor nor the rest of the package."""
+    program = (
+        "import sys; from twisted.plugins import txasync_dropin; "
+        "print([name for name in sys.modules if name.startswith(('txasync', 'twisted.internet.reactor'))])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=place,
+        env=environment(installed),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")

@@ -257,6 +257,8 @@ class ServerService(Service):
         if port is None:
             return
         if not self._is_paused:
+            # Once more right before the socket is closed, which Twisted does a turn after it is asked for it.
+            self._reactor.callLater(0, _accept_all, port)
             _accept_all(port)
         try:
             # That of StandardIOEndpoint is no port, but its one connection.

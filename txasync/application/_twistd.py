@@ -142,6 +142,8 @@ class Options(UsageOptions):
         protocol = asgi.protocol if listener.protocol is None else listener.checked_protocol()
         make: Any = ServerService.for_streams if listener.is_stream else ServerService
         for endpoint in listener.endpoints:
+            if endpoint.startswith("stdio:"):
+                _refuse(f"--listen={endpoint}: that is a connection, which is there before asyncio is")
             try:
                 server = make(endpoint, protocol, graceful_s=self["graceful"])
             except (ValueError, OSError) as error:
