@@ -279,8 +279,9 @@ def test_a_server_in_debug_mode_tells_why(row: Row, kind: str, run: Runner) -> N
         assert [context["message"] for context in contexts] == ["Error on transport creation for incoming connection"]
         check(contexts[0]["exception"], row, kind)
     if kind == "stdlib":
+        # The first that asyncio tells of: clients of other tests may come to a port that was theirs.
         assert [shape_of(context["exception"]) for context in contexts] == [
-            shape_of(context["exception"]) for context in on_asyncio(main)
+            shape_of(context["exception"]) for context in on_asyncio(main)[:1]
         ]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import IService
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.usage import Options as UsageOptions
-from twisted.python.usage import UsageError
 
 from ._named import CannotImport, import_named
 from ._program import Program
@@ -54,8 +54,8 @@ class Options(UsageOptions):
         ["run", None, None, "An async def function, called without arguments. The process ends with it, and has its "
          "exit code. What follows -- is its sys.argv[1:]."],
         ["asgi", None, None, "An ASGI application, to be served by uvicorn on each --listen that has no --protocol."],
-        ["graceful", None, 5.0, "How many seconds connections and tasks have to end by themselves when the process is "
-         "told to stop. A second signal does not wait.", float],
+        ["graceful", None, "5", "How many seconds connections and tasks have to end by themselves when the process is "
+         "told to stop. A second signal does not wait."],
         ["log-level", None, None, f"What the logging module passes on to twistd's log: {', '.join(LEVELS)}. Default: "
          "info, unless the program configures logging."],
     ]  # fmt: skip
@@ -77,15 +77,13 @@ class Options(UsageOptions):
     def opt_protocol(self, name: str) -> None:
         """What makes protocols for the --listen options before it: an asyncio Protocol class, or a function."""
         if not self._listeners or self._listeners[-1].protocol is not None:
-            raise UsageError(f"--protocol={name} belongs to a --listen before it, and there is none")
+            _refuse(f"--protocol={name} belongs to a --listen before it, and there is none")
         self._listeners[-1].protocol = name
 
     def opt_stream(self) -> None:
-        """
-        The --protocol of this --listen is a client_connected_cb of asyncio's streams.
-        """
+        """The --protocol of this --listen is a client_connected_cb of asyncio's streams."""
         if not self._listeners:
-            raise UsageError("--stream belongs to a --listen before it, and there is none")
+            _refuse("--stream belongs to a --listen before it, and there is none")
         self._listeners[-1].is_stream = True
 
     def parseArgs(self, *arguments: str) -> None:
@@ -97,12 +95,13 @@ class Options(UsageOptions):
         Find what is to be run, before twistd forks.
 
         Raises:
-            UsageError: The options do not go together.
-            SystemExit: Something that they name cannot be had; the message is one line.
+            SystemExit: The options do not go together, or something that they name cannot be had; the message is one
+                line. (twistd would print all of its options before a UsageError, and Twisted 24.7 exits with 0 then.)
         """
         self._check()
+        self._graceful_s = self._checked_graceful_s()
         level = self["log-level"]
-        self.program = Program(self["graceful"], None if level is None else level.upper())
+        self.program = Program(self._graceful_s, None if level is None else level.upper())
         asgi = self._asgi_application()
         for listener in self._listeners:
             self._add_servers(listener, asgi)
@@ -113,19 +112,29 @@ class Options(UsageOptions):
 
     def _check(self) -> None:
         if self["run"] is None and self["asgi"] is None and not self._listeners:
-            raise UsageError("say what to run: --run=module:function, or --listen=ENDPOINT --protocol=module:Factory")
+            _refuse("say what to run: --run=module:function, or --listen=ENDPOINT --protocol=module:Factory")
         if self["asgi"] is None:
             for listener in self._listeners:
                 if listener.protocol is None:
-                    raise UsageError(f"--listen={listener.endpoints[0]} needs a --protocol after it, or --asgi")
+                    _refuse(f"--listen={listener.endpoints[0]} needs a --protocol after it, or --asgi")
         elif all(listener.protocol is not None for listener in self._listeners):
-            raise UsageError(f"--asgi={self['asgi']} needs a --listen without a --protocol")
+            _refuse(f"--asgi={self['asgi']} needs a --listen without a --protocol")
+        for listener in self._listeners:
+            if listener.is_stream and listener.protocol is None:
+                _refuse(f"--stream after --listen={listener.endpoints[0]} needs a --protocol")
         if self.arguments and self["run"] is None:
-            raise UsageError(f"arguments are for --run, and there is none: {' '.join(self.arguments)}")
-        if not self["graceful"] >= 0:
-            raise UsageError(f"--graceful takes a number of seconds that is not negative, got {self['graceful']}")
+            _refuse(f"arguments are for --run, and there is none: {' '.join(self.arguments)}")
         if self["log-level"] not in (None, *LEVELS):
-            raise UsageError(f"--log-level takes one of {', '.join(LEVELS)}, got {self['log-level']!r}")
+            _refuse(f"--log-level takes one of {', '.join(LEVELS)}, got {self['log-level']!r}")
+
+    def _checked_graceful_s(self) -> float:
+        try:
+            graceful_s = float(self["graceful"])
+        except ValueError:
+            graceful_s = -1.0
+        if not 0 <= graceful_s < math.inf:
+            _refuse(f"--graceful takes a number of seconds that is not negative, got {self['graceful']!r}")
+        return graceful_s
 
     def _asgi_application(self) -> Any:
         if self["asgi"] is None:
@@ -134,7 +143,7 @@ class Options(UsageOptions):
 
         app = _imported(self["asgi"])
         try:
-            return AsgiApplication(app, self["graceful"])
+            return AsgiApplication(app, self._graceful_s)
         except ImportError as error:
             _refuse(f"--asgi needs uvicorn, which cannot be imported here ({error}): install it")
 
@@ -145,7 +154,7 @@ class Options(UsageOptions):
             if endpoint.startswith("stdio:"):
                 _refuse(f"--listen={endpoint}: that is a connection, which is there before asyncio is")
             try:
-                server = make(endpoint, protocol, graceful_s=self["graceful"])
+                server = make(endpoint, protocol, graceful_s=self._graceful_s)
             except (ValueError, OSError) as error:
                 _refuse(f"--listen={endpoint}: {error}")
             if listener.protocol is None:
@@ -177,7 +186,7 @@ def _imported(name: str) -> Any:
         _refuse(str(error))
 
 
-def _refuse(message: str) -> Any:
+def _refuse(message: str) -> NoReturn:
     raise SystemExit(f"twistd txasync: {message}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import Any
@@ -164,10 +165,13 @@ async def sockets(path: str) -> dict[str, Any]:
             packet, sender = await server.receive()
             await server.sendto(packet + b" pong", *sender)
             seen["udp"] = (await client.receive()).decode()
-    try:
-        await anyio.connect_tcp("127.0.0.1", port)
-    except OSError:
-        seen["refused"] = True
+    # Nobody listens there, nor does anybody else come to do so.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        try:
+            await anyio.connect_tcp("127.0.0.1", taken.getsockname()[1])
+        except OSError:
+            seen["refused"] = True
     return seen
 
 
