@@ -38,7 +38,8 @@ class IsolatedAsyncioTestCase(unittest.IsolatedAsyncioTestCase):
             loop.set_debug(True)
             self._asyncioTestLoop = loop
             running = loop.create_future()
-            self._asyncioCallsTask = loop.create_task(self._asyncioLoopRunner(running))
+            runner: Any = super()
+            self._asyncioCallsTask = loop.create_task(runner._asyncioLoopRunner(running))
             loop.run_until_complete(running)
 
     elif sys.version_info < (3, 13):
