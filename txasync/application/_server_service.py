@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..adapters._on_twisted import ServerFactory, as_server_endpoint
+from ..adapters._on_twisted import STREAM_LIMIT, ServerFactory, as_server_endpoint
 from ..running import install
-from ._stream_handlers import STREAM_LIMIT, ClientConnected, StreamHandlers
+from ._stream_handlers import ClientConnected, StreamHandlers
 
 __all__ = ["ServerService"]
 

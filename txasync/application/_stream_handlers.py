@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-__all__ = ["STREAM_LIMIT", "ClientConnected", "StreamHandlers"]
-
-# As asyncio's streams.
-STREAM_LIMIT = 2**16
+__all__ = ["ClientConnected", "StreamHandlers"]
 
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 """A function of a reader and a writer, a coroutine function or another, as for ``asyncio.start_server()``."""

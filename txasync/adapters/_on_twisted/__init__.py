@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._datagram import TwistedDatagramProtocol
 from ._datagram_transport import AsyncioDatagramTransport
 from ._endpoints import (
+    STREAM_LIMIT,
     as_client_endpoint,
     as_server_endpoint,
     connect,
@@ -19,6 +20,7 @@ from ._server import EndpointServer, ServerFactory
 from ._transport import AsyncioTransport
 
 __all__ = [
+    "STREAM_LIMIT",
     "AsyncioDatagramTransport",
     "AsyncioSubprocessTransport",
     "AsyncioTransport",

@@ -268,34 +268,32 @@ def _stop_listening(port: Any) -> Any:
 
 def as_client_endpoint(endpoint: Any, reactor: Any) -> Any:
     """*endpoint*, an ``IStreamClientEndpoint``, or the one that it describes; the errors are those of `connect`."""
-    if isinstance(endpoint, str):
-        from twisted.internet.endpoints import clientFromString
-
-        return _described(clientFromString, endpoint, _reactor_for(endpoint, reactor))
-    if not IStreamClientEndpoint.providedBy(endpoint):
-        raise TypeError(f"a client endpoint is an IStreamClientEndpoint or the description of one, got {endpoint!r}")
-    return endpoint
+    return _as_endpoint(endpoint, reactor, "client", IStreamClientEndpoint)
 
 
 def as_server_endpoint(endpoint: Any, reactor: Any) -> Any:
     """*endpoint*, an ``IStreamServerEndpoint``, or the one that it describes; the errors are those of `serve`."""
-    if isinstance(endpoint, str):
-        from twisted.internet.endpoints import serverFromString
+    return _as_endpoint(endpoint, reactor, "server", IStreamServerEndpoint)
 
-        return _described(serverFromString, endpoint, _reactor_for(endpoint, reactor))
-    if not IStreamServerEndpoint.providedBy(endpoint):
-        raise TypeError(f"a server endpoint is an IStreamServerEndpoint or the description of one, got {endpoint!r}")
+
+def _as_endpoint(endpoint: Any, reactor: Any, side: str, interface: Any) -> Any:
+    if isinstance(endpoint, str):
+        return _described(endpoint, _reactor_for(endpoint, reactor), side)
+    if not interface.providedBy(endpoint):
+        raise TypeError(f"a {side} endpoint is an {interface.getName()} or the description of one, got {endpoint!r}")
     return endpoint
 
 
-def _described(from_string: Callable[[Any, str], Any], description: str, reactor: Any) -> Any:
+def _described(description: str, reactor: Any, side: str) -> Any:
+    from twisted.internet.endpoints import clientFromString, serverFromString
+
+    from_string: Any = clientFromString if side == "client" else serverFromString
     try:
         return from_string(reactor, description)
     except OSError:
         raise  # a file that it names
     except Exception as error:  # Twisted's parsers of descriptions are called with whatever stands there
-        what = "a client" if from_string.__name__.startswith("client") else "a server"
-        raise ValueError(f"{description!r} does not describe {what} endpoint: {error}") from error
+        raise ValueError(f"{description!r} does not describe a {side} endpoint: {error}") from error
 
 
 def _reactor_for(description: str, reactor: Any) -> Any:
