@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import queue
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 import pytest
 
 import txasync
 
-LIMIT_S = 60.0
+from .line_process import LIMIT_S, LineProcess, state_of
+
 IDLE_S = 2.0
 # Where the package is imported from, which need not be this checkout.
 ROOT = Path(txasync.__file__).parent.parent
@@ -32,7 +29,7 @@ LAUNCHER = [*PYTHON, "-m", "txasync"]
 REACTORS = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
 
 
-class Example:
+class Example(LineProcess):
     """
     An example that runs.
 
@@ -41,37 +38,7 @@ class Example:
     """
 
     def __init__(self, command: list[str]) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        self._process = subprocess.Popen(
-            command,
-            cwd=EXAMPLES,
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # A test run in the background of a shell ignores SIGINT, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,))
-        self._reader.start()
-
-    def _read(self, pipe: IO[str]) -> None:
-        with pipe:
-            for line in pipe:
-                self._lines.put(line)
-        self._lines.put("")
-
-    def __enter__(self) -> Example:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
+        super().__init__(command, EXAMPLES, ROOT)
 
     def says(self, pattern: str) -> re.Match[str]:
         """Wait for the next line, which is as *pattern* has it."""
@@ -88,7 +55,7 @@ class Example:
         that has printed the line that was waited for.
         """
         limit = time.monotonic() + LIMIT_S
-        while _state(self._process.pid) != "S":
+        while state_of(self._process.pid) != "S":
             assert time.monotonic() < limit, "the program never sleeps"
         self._process.send_signal(signal.SIGINT)
 
@@ -96,12 +63,6 @@ class Example:
         """Wait for the end; the exit code, and the lines that have not been waited for."""
         lines = list(iter(lambda: self._lines.get(timeout=LIMIT_S).rstrip("\n"), ""))
         return self._process.wait(LIMIT_S), lines
-
-
-def _state(pid: int) -> str:
-    """What Linux says that the process does: R for running, S for sleeping; elsewhere, S."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.read_text().rpartition(")")[2].split()[0] if status.exists() else "S"
 
 
 @pytest.fixture(params=["stock", *REACTORS])

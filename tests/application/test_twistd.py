@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ..line_process import state_of
 from .twistd_process import LIMIT_S, TwistdProcess, environment, run_to_end
 
 REACTORS = ("epoll", "poll", "select")
@@ -473,10 +474,7 @@ def end_daemon(pid: int) -> None:
             os.kill(pid, 0)
         except ProcessLookupError:
             return
-        if (
-            Path(f"/proc/{pid}/stat").exists()
-            and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        ):
+        if state_of(pid) == "Z":
             return  # nobody reaps orphans here
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
