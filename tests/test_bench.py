@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ BENCH = pathlib.Path(__file__).parents[1] / "examples" / "bench"
 KINDS = ["txasync", "txasync-driven", "asyncio", "twisted", "asyncioreactor", "epoll"]
 if importlib.util.find_spec("uvloop"):
     KINDS.append("uvloop")
+NATIVE = {"twisted", "asyncioreactor"}
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the load generator is written for Linux"),
@@ -27,11 +29,14 @@ pytestmark = [
 
 
 def bench(
-    *options: str, path: str = os.environ.get("PATH", ""), modules: pathlib.Path = ROOT
+    *options: str,
+    path: str = os.environ.get("PATH", ""),
+    modules: pathlib.Path = ROOT,
+    program: pathlib.Path = BENCH,
 ) -> subprocess.CompletedProcess[str]:
     """Run the benchmark's command, which finds its compiler in *path*, and *modules* before all others."""
     return subprocess.run(
-        [sys.executable, "-W", "error", str(BENCH), *options],
+        [sys.executable, "-W", "error", str(program), *options],
         capture_output=True,
         text=True,
         timeout=100,
@@ -56,7 +61,7 @@ def can_compile_with_openssl() -> bool:
 def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
     """A row of each sort is measured on every kind that has it, and its figures are written."""
     rows = "tcp-1KiB-x1,readexactly-1KiB-x50,udp-1KiB-x1,bulk-receive,churn-x20,spawn-x1,task-make"
-    rows += ",await-deferred-x1,await-deferred-x100"
+    rows += ",await-deferred-x1,await-deferred-x100,add-reader-1KiB-x50"
     if importlib.util.find_spec("aiohttp"):
         rows += ",aiohttp-get-x50"
     kinds = [*KINDS, "txasync-plain"]
@@ -67,12 +72,38 @@ def test_each_kind_of_server_answers(tmp_path: pathlib.Path) -> None:
     measured = kinds_by_row(tmp_path)
     assert set(measured) == set(rows.split(","))
     assert measured["tcp-1KiB-x1"] == set(kinds)
-    assert measured["task-make"] == set(kinds) - {"twisted", "asyncioreactor", "epoll"}
+    assert measured["task-make"] == set(kinds) - NATIVE - {"epoll"}
+    assert measured["add-reader-1KiB-x50"] == set(kinds) - NATIVE
     assert (
         measured["await-deferred-x1"]
         == measured["await-deferred-x100"]
         == {"txasync", "txasync-driven", "txasync-plain", "asyncioreactor"}
     )
+
+
+def test_what_a_loop_itself_costs_is_measured(tmp_path: pathlib.Path) -> None:
+    """Callbacks, timers and threads are asyncio's on kinds that have a loop, and Twisted's on those that have none."""
+    loops = {"txasync-reactor", "txasync-driven", "asyncio", *({"uvloop"} & set(KINDS))}
+    of_asyncio = {"gather", "getaddrinfo-literal"}
+    of_both = {"call-soon-chain", "call-soon-fan-out", "wait-for", "timer-cancel", "timer-churn", "timer-fire"}
+    of_both |= {"threadsafe-flood", "threadsafe-round-trip", "run-in-executor", "start-up", "tcp-1KiB-x50"}
+    rows = ",".join(sorted(of_asyncio | of_both))
+    done = bench("--quick", "--rows", rows, "--kinds", ",".join([*loops, "twisted-on-ours"]), "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    with_native = {row: loops | {"twisted-on-ours"} for row in of_both}
+    assert kinds_by_row(tmp_path) == {**dict.fromkeys(of_asyncio, loops), **with_native}
+
+
+def test_the_calls_of_each_layer_are_counted() -> None:
+    """What is called once for each message is found once for each message, in its layer."""
+    options = "--row", "tcp-1KiB-x1", "--kinds", "asyncio", "--rounds", "1", "--seconds", "0.1"
+    done = bench(*options, program=BENCH / "layers.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    # Python 3.10 has the name of a method without its class.
+    assert any(re.match(r"protocol asyncio_server:(Echo\.)?data_received 1\.00 -", line) for line in lines), lines
+    assert any(re.match(r"poll selectors:(EpollSelector\.)?select 1\.00 .*poll 1\.00", line) for line in lines), lines
 
 
 def test_the_kinds_that_are_adapted_answer(tmp_path: pathlib.Path) -> None:
@@ -95,8 +126,7 @@ def test_each_kind_of_server_answers_by_tls(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     by_tls = set(KINDS) - {"epoll"}
-    native = {"twisted", "asyncioreactor"}
-    assert kinds_by_row(tmp_path) == {row: by_tls - native if "memory" in row else by_tls for row in rows.split(",")}
+    assert kinds_by_row(tmp_path) == {row: by_tls - NATIVE if "memory" in row else by_tls for row in rows.split(",")}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pathlib import Path
 import measuring
 import report
 import rows
-from kinds import KINDS, REFERENCE, has_service
+from kinds import KINDS, REFERENCE, START_UP, has_service
 from processes import Failed, Server, compile_load, make_certificate
 from results import Result
 from versions import versions
@@ -78,14 +78,16 @@ def problem_with(options: argparse.Namespace) -> str | None:
     """Why *options* cannot be followed here, and what to do about it."""
     if options.rounds < 1 or options.seconds <= 0:
         return f"got --rounds {options.rounds} and --seconds {options.seconds}: there must be some of both"
+    if not options.rows:
+        return f"no row is called {options.rows_asked_for!r}: --list prints all names"
     for name in options.kinds:
         if name not in KINDS:
             return f"there is no kind {name!r}: choose from {', '.join(KINDS)}"
         for module in KINDS[name].needs:
             if importlib.util.find_spec(module) is None:
                 return (
-                    f"{name} needs {module}, which is not installed: run {sys.executable} -m pip install "
-                    f"'txasync[bench]', or leave it out with --kinds"
+                    f"{name} needs {module}, which is not installed: run {sys.executable} -m pip install {module}, "
+                    "or leave it out with --kinds"
                 )
     for row in options.rows:
         if not can_be_had(row):
@@ -95,8 +97,6 @@ def problem_with(options: argparse.Namespace) -> str | None:
             )
     if options.core not in os.sched_getaffinity(0):
         return f"--core {options.core}: this process may use only {sorted(os.sched_getaffinity(0))}"
-    if not options.rows:
-        return f"no row is called {options.rows_asked_for!r}: --list prints all names"
     most_files = max(row.active + row.idle for row in options.rows) + OTHER_FILES
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if not options.quick and hard_limit != resource.RLIM_INFINITY and most_files > hard_limit:
@@ -163,7 +163,7 @@ def write(options: argparse.Namespace, results: list[Result], table: str) -> Non
 @contextlib.contextmanager
 def shared_servers(options: argparse.Namespace, plan: measuring.Plan) -> Iterator[None]:
     """Let *plan* have one server process of each kind, for all rows."""
-    services = {row.service for row in options.rows}
+    services = {row.service for row in options.rows} - {START_UP}
     with contextlib.ExitStack() as stack:
         for name in set(options.kinds):
             offered = sorted(service for service in services if has_service(KINDS[name], service))

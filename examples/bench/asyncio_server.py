@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
+import socket
 import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import scheduling
 import tasks
 from certificate import certificate_path
 
 CHUNK = bytes(64 * 1024)
 TRUE = shutil.which("true") or "/bin/true"
 PARALLEL = 20
+# Loops do not keep their tasks.
+SENDING: set[asyncio.Task[None]] = set()
 
 
 # Echo
@@ -72,6 +77,24 @@ def echo_exactly(size: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWri
             writer.close()
 
     return echo
+
+
+def echo_on_socket(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    """The same without a transport: what is called when *connection* can be read."""
+    data = connection.recv(len(CHUNK))
+    if not data:
+        loop.remove_reader(connection)
+        connection.close()
+        return
+    try:
+        sent = connection.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        # The client sends no more before it has all, so nothing is read in the meantime.
+        sending = loop.create_task(loop.sock_sendall(connection, data[sent:]))
+        SENDING.add(sending)
+        sending.add_done_callback(SENDING.discard)
 
 
 # Requests: a number, of bytes or of things to do
@@ -203,6 +226,20 @@ def on_tcp(protocol: Callable[[], asyncio.BaseProtocol]) -> Starter:
     return start
 
 
+async def start_on_sockets(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop.add_reader(connection, echo_on_socket, loop, connection)
+
+    loop.add_reader(listener, accept)
+    return listener, f"tcp:{listener.getsockname()[1]}"
+
+
 def on_tls(settings: Callable[[], Any]) -> Starter:
     async def start(loop: asyncio.AbstractEventLoop, size: int) -> tuple[object, str]:
         server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=settings())
@@ -261,6 +298,7 @@ async def start_aiohttp(loop: asyncio.AbstractEventLoop, size: int) -> tuple[obj
 
 STARTERS = {
     "protocol": on_tcp(Echo),
+    "add-reader": start_on_sockets,
     "buffered": on_tcp(BufferedEcho),
     "exactly": on_streams(echo_exactly),
     "lines": on_streams(lambda size: echo_lines),
@@ -278,6 +316,7 @@ STARTERS = {
     "await-futures-at-once": on_request(tasks.at_once(tasks.await_futures)),
     "await-deferreds": on_request(await_deferreds),
     "await-deferreds-at-once": on_request(tasks.at_once(await_deferreds)),
+    **{name: on_request(work) for name, work in scheduling.WORK.items()},
     "aiohttp": start_aiohttp,
     "tls": on_tls(stdlib_context),
     "tls-memory": on_tls(memory_context),
@@ -301,14 +340,22 @@ async def start_services(services: list[str], announce: Callable[[dict[str, str]
 def serve(kind: str, services: list[str], announce: Callable[[dict[str, str]], None]) -> None:
     """Run the loop that *kind* stands for, as programs are told to run it."""
     main = start_services(services, announce)
-    if kind == "uvloop":
-        import uvloop
-
-        uvloop.run(main)
-    elif kind == "asyncio":
+    if kind == "asyncio":
         asyncio.run(main)
+    elif kind in ("uvloop", "zuvloop"):
+        importlib.import_module(kind).run(main)
     else:
         # Twisted must not be imported by the other kinds: it changes what their memory allocation costs.
+        serve_on_reactor(kind, main)
+
+
+def serve_on_reactor(kind: str, main: Coroutine[Any, Any, None]) -> None:
+    """Run *main* on our loop, and the reactor of *kind*."""
+    if kind == "txasync-reactor":
+        import txasync.reactor
+
+        txasync.reactor.install()
+    else:
         from twisted.internet import epollreactor
 
         epollreactor.install()
@@ -316,14 +363,14 @@ def serve(kind: str, services: list[str], announce: Callable[[dict[str, str]], N
 
         if kind == "txasync-driven":
             txasync.run(main)
-        else:
-            from twisted.internet import reactor as installed
+            return
+    from twisted.internet import reactor as installed
 
-            reactor: Any = installed
-            loop = txasync.install()
-            if kind == "txasync-plain":
-                # Not by the loop's own method: that also has each step looked at, to explain errors.
-                asyncio.BaseEventLoop.set_task_factory(loop, None)  # type: ignore[arg-type]  # it is one
-            task = loop.create_task(main)
-            reactor.run()
-            task.result()
+    reactor: Any = installed
+    loop = txasync.install()
+    if kind == "txasync-plain":
+        # Not by the loop's own method: that also has each step looked at, to explain errors.
+        asyncio.BaseEventLoop.set_task_factory(loop, None)  # type: ignore[arg-type]  # it is one
+    task = loop.create_task(main)
+    reactor.run()
+    task.result()

@@ -259,6 +259,7 @@ def start_udp(loop: Loop) -> str:
 
 STARTERS: dict[str, Callable[[Loop], str]] = {
     "protocol": lambda loop: start_tcp(loop, echo(loop)),
+    "add-reader": lambda loop: start_tcp(loop, echo(loop)),  # there are no transports here that it could do without
     "buffered": lambda loop: start_tcp(loop, buffered_echo(loop)),
     "unix": lambda loop: start_unix(loop, echo(loop)),
     "udp": start_udp,

@@ -27,6 +27,8 @@ class Kind:
     by_default: bool = True
 
 
+# No service of a server, but that of a whole process; see `start_up`.
+START_UP = "start-up"
 _AWAIT_DEFERREDS = ("await-deferreds", "await-deferreds-at-once")
 
 KINDS = {
@@ -38,21 +40,43 @@ KINDS = {
             ("twisted", "txasync"),
             "txasync.install() and reactor.run() on a stock EPollReactor",
         ),
+        Kind(
+            "txasync-reactor",
+            "asyncio_server",
+            ("twisted", "txasync"),
+            "txasync.install() and reactor.run() on txasync's own reactor, SharedEPollReactor",
+        ),
         Kind("txasync-driven", "asyncio_server", ("twisted", "txasync"), "txasync.run(main()) on a stock EPollReactor"),
         Kind(
             "txasync-plain",
             "asyncio_server",
             ("twisted", "txasync"),
             "txasync with asyncio's own tasks, which cannot await Deferreds",
+            lacks=(START_UP,),
             by_default=False,
         ),
         Kind("asyncio", "asyncio_server", (), "asyncio's own event loop", lacks=_AWAIT_DEFERREDS),
         Kind("uvloop", "asyncio_server", ("uvloop",), "uvloop's event loop", lacks=_AWAIT_DEFERREDS),
         Kind(
+            "zuvloop",
+            "asyncio_server",
+            ("zuvloop",),
+            "zuvloop's event loop, for CPython 3.14 and later",
+            lacks=_AWAIT_DEFERREDS,
+            by_default=False,
+        ),
+        Kind(
             "twisted",
             "twisted_server",
             ("twisted",),
             "Twisted's own protocols on EPollReactor",
+            lacks=_AWAIT_DEFERREDS,
+        ),
+        Kind(
+            "twisted-on-ours",
+            "twisted_server",
+            ("twisted", "txasync"),
+            "Twisted's own protocols on txasync's own reactor, SharedEPollReactor",
             lacks=_AWAIT_DEFERREDS,
         ),
         Kind(
@@ -83,23 +107,31 @@ KINDS = {
 # All ratios are to this kind.
 REFERENCE = "uvloop"
 
+# What is done with callbacks, timers and threads; then, what Twisted has no call of its own for.
+_SCHEDULING = (
+    *("chain", "fan-out", "wait-for", "flood", "round-trips", "executor"),
+    *("timer-cancel", "timer-cancel-many", "timer-churn", "timer-fire", "timer-fire-many"),
+)
+_ASYNCIO_SCHEDULING = ("gather", "literal")
+
 # The services of each server module. They are the same to the client; only stream servers can tell the size of a
 # message from nothing else, and get it with their name: "exactly=1024".
 SERVICES = {
     "asyncio_server": {
-        *("protocol", "buffered", "exactly", "lines", "unix", "udp"),
+        *("protocol", "add-reader", "buffered", "exactly", "lines", "unix", "udp"),
         *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),
         *("tls", "tls-memory", "tls-pyopenssl"),
         *("step", "step-at-once", "make-tasks", "await-futures", "await-futures-at-once", *_AWAIT_DEFERREDS, "aiohttp"),
+        *(*_SCHEDULING, *_ASYNCIO_SCHEDULING, START_UP),
     },
     "twisted_server": {
         *("protocol", "lines", "unix", "udp", "source", "sink", "spawn", "spawn-parallel"),
-        *("tls", "tls-pyopenssl", *_AWAIT_DEFERREDS),
+        *("tls", "tls-pyopenssl", *_AWAIT_DEFERREDS, *_SCHEDULING, START_UP),
     },
     "adapted_server": {"protocol", "buffered", "lines", "unix", "source", "sink"},
     "epoll_server": {
-        *("protocol", "buffered", "unix", "udp"),
-        *("source", "sink", "sink-buffered", "spawn", "spawn-parallel"),
+        *("protocol", "add-reader", "buffered", "unix", "udp"),
+        *("source", "sink", "sink-buffered", "spawn", "spawn-parallel", START_UP),
     },
 }
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kinds import KINDS, Kind, has_service
+import start_up
+from kinds import KINDS, START_UP, Kind, has_service
 from processes import Load, Server
 from results import Result, Series
 from rows import KIB_PER_CONNECTION, Row
@@ -87,6 +88,9 @@ def measure(row: Row, kinds: list[tuple[str, Kind]], reference: str, plan: Plan)
 def _run(row: Row, kinds: list[tuple[str, Kind]], plan: Plan) -> list[Series]:
     series = {label: Series(label) for label, _ in kinds}
     for round_number in range(plan.rounds):
+        if row.service == START_UP:
+            _measure_starts(row, kinds, plan, series, round_number)
+            continue
         # So many idle connections, of all kinds at once, would be too much for the kernel.
         for group in [[kind] for kind in kinds] if row.idle else [kinds]:
             with contextlib.ExitStack() as stack:
@@ -115,7 +119,8 @@ def _idle(row: Row, plan: Plan) -> int:
     return min(row.idle, QUICK_IDLE_CONNECTIONS) if plan.quick else row.idle
 
 
-def _load(row: Row, server: Server, plan: Plan) -> Load:
+def connect(row: Row, server: Server, plan: Plan) -> Load:
+    """A load generator for *row*, connected to *server*."""
     idle = _idle(row, plan)
     name = f"{server.kind.name}, {row.name}"
     return Load(name, plan.load, plan.core, row.load, server.addresses[row.service], row.size, row.active, idle)
@@ -124,7 +129,7 @@ def _load(row: Row, server: Server, plan: Plan) -> Load:
 def _measure_memory(row: Row, server: Server, plan: Plan) -> float:
     """What each idle connection adds to the memory of *server*, of which no less than a page can be seen."""
     before_kib = server.memory_kib()
-    with _load(row, server, plan):
+    with connect(row, server, plan):
         added_kib = max(server.memory_kib() - before_kib, PAGE_KIB)
     return added_kib / _idle(row, plan)
 
@@ -134,25 +139,46 @@ def _measure_time(
 ) -> None:
     """Add the measurements of one round to *series*."""
     with contextlib.ExitStack() as stack:
-        loads = {label: stack.enter_context(_load(row, server, plan)) for label, server in servers.items()}
+        loads = {label: stack.enter_context(connect(row, server, plan)) for label, server in servers.items()}
         for label, load in loads.items():
-            count = row.step * max(row.active, 1) if plan.quick else _warm_up(row, load, plan)
-            series[label].counts.append(count)
-            series[label].figures.append([])
+            count = row.step * max(row.active, 1) if plan.quick else warm_up(row, load, plan)
+            series[label].begin_round(count)
             series[label].load_figures.append([])
-        labels = list(servers)
-        for turn in range(plan.turns):
-            first = (round_number + turn) % len(labels)
-            for label in labels[first:] + labels[:first]:
-                count = series[label].counts[-1]
-                before_ns = servers[label].cpu_ns()
-                load_ns = loads[label].run(count)
-                spent_ns = servers[label].cpu_ns() - before_ns
-                series[label].figures[-1].append(spent_ns / count / row.unit.ns)
-                series[label].load_figures[-1].append(load_ns / count / row.unit.ns)
+        for label in _in_turn(list(servers), plan, round_number):
+            count = series[label].counts[-1]
+            before_ns = servers[label].cpu_ns()
+            load_ns = loads[label].run(count)
+            spent_ns = servers[label].cpu_ns() - before_ns
+            series[label].figures[-1].append(spent_ns / count / row.unit.ns)
+            series[label].load_figures[-1].append(load_ns / count / row.unit.ns)
 
 
-def _warm_up(row: Row, load: Load, plan: Plan) -> int:
+def _measure_starts(
+    row: Row, kinds: list[tuple[str, Kind]], plan: Plan, series: dict[str, Series], round_number: int
+) -> None:
+    """The same for processes, each of which starts and ends."""
+    names = {label: kind.name for label, kind in kinds}
+    for label, name in names.items():
+        if plan.quick:
+            series[label].begin_round(1)
+            continue
+        start_up.cpu_ns(name, plan.core)
+        spent_s = start_up.cpu_ns(name, plan.core) / 1e9
+        series[label].begin_round(row.rounded(plan.seconds / spent_s))
+    for label in _in_turn(list(names), plan, round_number):
+        count = series[label].counts[-1]
+        spent_ns = sum(start_up.cpu_ns(names[label], plan.core) for _ in range(count))
+        series[label].figures[-1].append(spent_ns / count / row.unit.ns)
+
+
+def _in_turn(labels: list[str], plan: Plan, round_number: int) -> Iterator[str]:
+    """Each of *labels* as often as there are turns; another one is the first in each turn."""
+    for turn in range(plan.turns):
+        first = (round_number + turn) % len(labels)
+        yield from labels[first:] + labels[:first]
+
+
+def warm_up(row: Row, load: Load, plan: Plan) -> int:
     """Work for about half as long as a measurement takes; return how many things such a measurement is to be of."""
     count = row.warm_up
     load.run(count)

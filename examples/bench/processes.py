@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import certificate
 from kinds import Kind
@@ -27,6 +28,11 @@ _UNWANTED = {"PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACE
 
 class Failed(Exception):
     """A load generator or a server could not be had, or gave up. The message is for the user."""
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what makes figures mean something else."""
+    return {name: value for name, value in os.environ.items() if name not in _UNWANTED}
 
 
 def compile_load(directory: Path, with_tls: bool) -> Path:
@@ -150,19 +156,19 @@ class Server:
         services: What it offers.
         core: The processor that it runs on.
         directory: For its sockets; `make_certificate` was called with it, if there is TLS in the services.
+        program: What it runs, beside this module.
 
     Raises:
         Failed: It ended at once. What it had to say is on our standard error.
     """
 
-    def __init__(self, kind: Kind, services: list[str], core: int, directory: Path) -> None:
+    def __init__(self, kind: Kind, services: list[str], core: int, directory: Path, program: str = "server.py") -> None:
         self.kind = kind
-        environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "server.py"), kind.name, str(core), *services],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, str(HERE / program), kind.name, str(core), *services],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**environment, "TMPDIR": str(directory), certificate.VARIABLE: str(_certificate_in(directory))},
+            env={**environment(), "TMPDIR": str(directory), certificate.VARIABLE: str(_certificate_in(directory))},
             text=True,
             start_new_session=True,  # Ctrl-C is for us, and we end our processes
         )
@@ -180,6 +186,20 @@ class Server:
     def cpu_ns(self) -> int:
         """The processor time, user and system, that the process has taken so far."""
         return time.clock_gettime_ns(self._clock)
+
+    def cpu_ticks(self) -> tuple[int, int]:
+        """The same as user and as system time, by what the kernel found the process at when its timer ticked."""
+        # The name of the program may have spaces in it. See proc_pid_stat(5).
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]), int(fields[12])
+
+    def ask(self) -> Any:
+        """The answer to an empty line, of a program that has one."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     def let_one_connection_end(self, service: str) -> None:
         """
@@ -214,10 +234,8 @@ class Server:
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
     def close(self) -> None:
-        assert self._process.stdout is not None
         self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+        self._process.communicate()
 
     def __enter__(self) -> Server:
         return self

@@ -25,6 +25,11 @@ class Series:
     load_figures: list[list[float]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
+    def begin_round(self, count: int) -> None:
+        """The next figures are of *count* things each."""
+        self.counts.append(count)
+        self.figures.append([])
+
     def all(self) -> list[float]:
         return [figure for turns in self.figures for figure in turns]
 

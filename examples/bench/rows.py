@@ -31,10 +31,13 @@ US_PER_CHILD = Unit("µs/child", 1e3)
 US_PER_STEP = Unit("µs/step", 1e3)
 US_PER_TASK = Unit("µs/task", 1e3)
 US_PER_AWAIT = Unit("µs/await", 1e3)
+US_PER_CALL = Unit("µs/call", 1e3)
+US_PER_TIMER = Unit("µs/timer", 1e3)
 US_PER_REQUEST = Unit("µs/request", 1e3)
 # A thing is a byte here: 1 ns per byte is one second per GB.
 MS_PER_GB = Unit("ms/GB", 1e-3)
 KIB_PER_CONNECTION = Unit("KiB/connection", 1)
+MS_PER_PROCESS = Unit("ms/process", 1e6)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ _DEFAULT = {
     *("tcp-64B-x1", "tcp-1KiB-x50", "tcp-64KiB-x50", "buffered-1KiB-x50", "readexactly-1KiB-x50", "readline-1KiB-x50"),
     *("unix-1KiB-x50", "udp-1KiB-x50", "bulk-send", "bulk-receive", "churn-x20", "spawn-x1", "idle-memory"),
     *("tls-1KiB-x50", "tls-handshake-x20", "aiohttp-get-x50", "task-step-x100", "task-make"),
+    *("call-soon-chain", "timer-churn", "threadsafe-flood", "run-in-executor", "start-up"),
 }
 
 
@@ -94,6 +98,7 @@ def _echo_rows() -> list[Row]:
             for active in CONNECTIONS:
                 offered = f"exactly={size}" if service == "exactly" else service
                 rows.append(Row(f"{name}-{size_name}-x{active}", offered, size=size, active=active))
+    rows += [Row(f"add-reader-1KiB-x{active}", "add-reader", active=active) for active in CONNECTIONS]
     rows += [Row(f"readline-1KiB-x{active}", "lines", active=active) for active in CONNECTIONS]
     rows += [Row(f"unix-1KiB-x{active}", "unix", active=active) for active in CONNECTIONS]
     rows += [Row(f"udp-1KiB-x{active}", "udp", active=active) for active in (1, 50)]
@@ -124,6 +129,24 @@ def _task_rows() -> list[Row]:
     ]
 
 
+def _scheduling_rows() -> list[Row]:
+    return [
+        Row("call-soon-chain", "chain", load="request", unit=US_PER_CALL),
+        Row("call-soon-fan-out", "fan-out", load="request", unit=US_PER_CALL, step=100),
+        Row("gather", "gather", load="request", unit=US_PER_TASK, step=10_000, warm_up=10_000),
+        Row("wait-for", "wait-for", load="request", unit=US_PER_AWAIT),
+        Row("timer-cancel", "timer-cancel", load="request", unit=US_PER_TIMER, step=1000),
+        Row("timer-cancel-100k", "timer-cancel-many", load="request", unit=US_PER_TIMER, step=100_000, warm_up=100_000),
+        Row("timer-churn", "timer-churn", load="request", unit=US_PER_TIMER, step=100, warm_up=20_000),
+        Row("timer-fire", "timer-fire", load="request", unit=US_PER_TIMER, step=1000),
+        Row("timer-fire-100k", "timer-fire-many", load="request", unit=US_PER_TIMER, step=100_000, warm_up=100_000),
+        Row("threadsafe-flood", "flood", load="request", unit=US_PER_CALL),
+        Row("threadsafe-round-trip", "round-trips", load="request", unit=US_PER_CALL),
+        Row("run-in-executor", "executor", load="request", unit=US_PER_CALL),
+        Row("getaddrinfo-literal", "literal", load="request", unit=US_PER_CALL),
+    ]
+
+
 def _all_rows() -> list[Row]:
     return [
         *_echo_rows(),
@@ -139,8 +162,11 @@ def _all_rows() -> list[Row]:
             for active in (1, 50)
         ),
         *_task_rows(),
+        *_scheduling_rows(),
         Row("spawn-x1", "spawn", load="request", unit=US_PER_CHILD, warm_up=40),
         Row("spawn-x20", "spawn-parallel", load="request", unit=US_PER_CHILD, step=20, warm_up=40),
+        # Its things are processes, which need no server and no load generator.
+        Row("start-up", "start-up", unit=MS_PER_PROCESS, active=0),
         Row("idle-memory", "protocol", unit=KIB_PER_CONNECTION, active=0, idle=IDLE_CONNECTIONS),
         Row("idle-active-x50", "protocol", active=50, idle=IDLE_CONNECTIONS),
     ]

@@ -39,7 +39,11 @@ def announce(addresses: dict[str, str]) -> None:
     print(json.dumps(addresses), flush=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
     name, core, *services = sys.argv[1:]
     settle(int(core))
     importlib.import_module(KINDS[name].module).serve(name, services, announce)
+
+
+if __name__ == "__main__":
+    main()

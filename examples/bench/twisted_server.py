@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tasks
+import twisted_scheduling
 from certificate import certificate_path
 from twisted.internet import asyncioreactor, epollreactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -170,6 +171,19 @@ class AwaiterAtOnce(Awaiter):
         return tasks.at_once(await_deferreds)
 
 
+def worker(work: twisted_scheduling.ReactorWork) -> type[Protocol]:
+    """A protocol that does *work* as often as the client asks for."""
+
+    class Worker(TcpProtocol):
+        def dataReceived(self, data: bytes) -> None:
+            from twisted.internet import reactor
+
+            done = Deferred.fromCoroutine(work(reactor, int.from_bytes(data, "big")))
+            done.addCallback(lambda _: self.transport.write(b"."))
+
+    return Worker
+
+
 # Serving
 
 
@@ -222,6 +236,7 @@ STARTERS = {
     "spawn-parallel": on_tcp(ParallelSpawner),
     "await-deferreds": on_tcp(Awaiter),
     "await-deferreds-at-once": on_tcp(AwaiterAtOnce),
+    **{name: on_tcp(worker(work)) for name, work in twisted_scheduling.WORK.items()},
     "tls": on_tls(Echo),
     "tls-pyopenssl": on_tls(Echo),  # Twisted has no other
 }
@@ -231,6 +246,10 @@ def serve(kind: str, services: list[str], announce: Callable[[dict[str, str]], N
     """Run the reactor that *kind* stands for."""
     if kind == "asyncioreactor":
         asyncioreactor.install()
+    elif kind == "twisted-on-ours":
+        import txasync.reactor
+
+        txasync.reactor.install()
     else:
         epollreactor.install()
     from twisted.internet import reactor as installed

@@ -16,7 +16,7 @@ def versions() -> dict[str, str | None]:
         "python": sys.version,
         # Without profile-guided optimization an interpreter is slower by a fifth to a half, which C extensions are not.
         "python configured with": sysconfig.get_config_var("CONFIG_ARGS"),
-        **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop", "pyopenssl", "aiohttp")},
+        **{name: _distribution(name) for name in ("txasync", "twisted", "uvloop", "zuvloop", "pyopenssl", "aiohttp")},
         "openssl": ssl.OPENSSL_VERSION,
         "openssl of pyopenssl": _openssl_of_cryptography(),
         "libc": " ".join(platform.libc_ver()),
