@@ -2,8 +2,7 @@
 The pytest plug-in of txasync.
 
 pytest loads it in every process of an environment that has txasync. So it is a module by itself, which imports no more
-of txasync than is asked for: a module of the package would bring all of that, and Twisted. Nothing changes unless a
-fixture or an option is used.
+of txasync than is asked for. Nothing changes unless a fixture or an option is used.
 """
 
 from __future__ import annotations

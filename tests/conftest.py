@@ -26,11 +26,17 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import globalLogPublisher
 
 from txasync import ReactorEventLoop, _reactors
-from txasync.polling import NestedPoller, PerDescriptorPoller, PollerFactory
+from txasync.polling import PerDescriptorPoller, PollerFactory, for_reactor
+from txasync.reactor import SharedEPollReactor
 
 T = TypeVar("T")
 
-REACTORS: dict[str, Callable[[], Any]] = {"epoll": EPollReactor, "poll": PollReactor, "select": SelectReactor}
+REACTORS: dict[str, Callable[[], Any]] = {
+    "epoll": EPollReactor,
+    "poll": PollReactor,
+    "select": SelectReactor,
+    "txasync": SharedEPollReactor,
+}
 # The same examples each time; --hypothesis-profile=search looks for others.
 settings.register_profile("fixed", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=2000, deadline=None)
@@ -41,7 +47,8 @@ for ignored, default in (signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, default)
 
-POLLERS: dict[str, PollerFactory] = {"nested": NestedPoller, "per-descriptor": PerDescriptorPoller}
+# The reactor's own: shared with ours, nested in others. And the one for platforms on which nothing can be nested.
+POLLERS: dict[str, PollerFactory] = {"own": for_reactor, "per-descriptor": PerDescriptorPoller}
 MODES = ("asyncio-first", "reactor-first")
 
 
@@ -50,6 +57,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bad-peers", type=int, default=20, help="how many of each bad TLS peer to look for leaks with (default: 20)"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Our reactor is there for its own poller; it is not tested with the other one."""
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        ways: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        absurd = ways.get("reactor") == "txasync" and ways.get("poller_factory") == "per-descriptor"
+        (left_out if absurd else chosen).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left_out)
 
 
 @contextlib.contextmanager

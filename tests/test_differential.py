@@ -26,24 +26,40 @@ class Step:
 
 def steps(depth: int) -> st.SearchStrategy[Step]:
     """Callbacks that schedule, cancel, and stop, *depth* levels deep."""
-    plain = st.tuples(st.sampled_from(["cancel", "stop", "write", "read", "watch", "unwatch"]), st.integers(0, 5))
+    plain = st.tuples(
+        st.sampled_from(["cancel", "stop", "pass", "write", "read", "watch", "unwatch"]), st.integers(0, 5)
+    )
     if depth == 0:
         return st.builds(Step, st.lists(plain, max_size=2))
-    scheduling = st.tuples(st.sampled_from(["soon", "at once", "past", "threadsafe", "task"]), steps(depth - 1))
+    scheduling = st.tuples(
+        st.sampled_from(["soon", "at once", "in a while", "in a long while", "past", "threadsafe", "task"]),
+        steps(depth - 1),
+    )
     return st.builds(Step, st.lists(st.one_of(scheduling, plain), max_size=4))
 
 
 class Scenario:
-    """Plays steps on a loop, and keeps the trace: which callback ran in which run, in which order."""
+    """
+    Plays steps on a loop, and keeps the trace: which callback ran in which run, in which order.
+
+    The loop never waits, so that its clock can be the scenario's. Time passes when a step says so; and by an instant
+    with each look, since asyncio leaves the order open in which timers for the same time run.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.now = loop.time()
+        vars(loop)["time"] = self.time
         self.trace: list[str] = []
         self.handles: list[Any] = []
         self.names = 0
         self.left, self.right = socket.socketpair()
         self.left.setblocking(False)
         self.right.setblocking(False)
+
+    def time(self) -> float:
+        self.now += 1e-6
+        return self.now
 
     def callback(self, step: Step) -> Callable[[], None]:
         self.names += 1
@@ -62,6 +78,12 @@ class Scenario:
             self.handles.append(loop.call_soon(self.callback(argument)))
         elif action == "at once":
             self.handles.append(loop.call_later(0, self.callback(argument)))
+        elif action == "in a while":
+            self.handles.append(loop.call_later(0.3, self.callback(argument)))
+        elif action == "in a long while":
+            self.handles.append(loop.call_later(1.5, self.callback(argument)))
+        elif action == "pass":
+            self.now += argument / 4
         elif action == "past":
             self.handles.append(loop.call_at(loop.time() - 1, self.callback(argument)))
         elif action == "threadsafe":

@@ -19,10 +19,10 @@ from txasync import ReactorEventLoop
 from .conftest import Reports, Runner, disposable_reactor
 
 
-@pytest.fixture
-def reactor() -> Iterator[Any]:
-    """The only kind of reactor that can be driven."""
-    with disposable_reactor("epoll") as reactor:
+@pytest.fixture(params=["epoll", "txasync"])
+def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The kinds of reactor that can be driven: one changes places with the loop, one shares its set."""
+    with disposable_reactor(request.param) as reactor:
         yield reactor
 
 

@@ -26,7 +26,7 @@ ROOT = Path(txasync.__file__).parent.parent
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PYTHON = [sys.executable, "-W", "error"]
 LAUNCHER = [*PYTHON, "-m", "txasync"]
-REACTORS = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
+REACTORS = {"txasync": "SharedEPollReactor", "epoll": "EPollReactor", "select": "SelectReactor"}
 
 
 class Example(LineProcess):
@@ -290,7 +290,7 @@ LISTENING_BY_TWISTED = [*PYTHON, "-W", "ignore:unclosed file <_io.TextIOWrapper 
 IMPORTING_CONCH = [sys.executable, "-W", "ignore"]
 
 
-@pytest.mark.parametrize("reactor", REACTORS)
+@pytest.mark.parametrize("reactor", ["txasync", "poll", "select"])
 def test_one_protocol_is_served_two_ways(reactor: str, tmp_path: Path) -> None:
     """Each kind of client talks to each kind of server, over TCP, and over a UNIX socket on Twisted's side."""
     command = [*LISTENING_BY_TWISTED, "-m", "txasync", "--reactor", reactor, "one_protocol_two_ways.py"]

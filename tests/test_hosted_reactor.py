@@ -259,6 +259,7 @@ def test_a_child_on_a_terminal_that_ends_at_once_and_one_that_outlives_the_react
     """The one is heard of; the other is left alone, and no descriptor is left for it."""
     printed = on_host(
         """
+        import twisted.internet.asyncioreactor  # brings ctypes, and some versions of libffi keep a file open
         before = len(os.listdir("/proc/self/fd"))
         txasync.install()
         from twisted.internet import reactor

@@ -24,8 +24,13 @@ LIMIT_S = 60.0
 PYTHON = [sys.executable, "-W", "error"]
 LAUNCHER = [*PYTHON, "-m", "txasync"]
 ROOT = Path(txasync.__file__).parent.parent
-REACTORS = ["epoll", "poll", "select"]
-CLASSES = {"epoll": "EPollReactor", "poll": "PollReactor", "select": "SelectReactor"}
+CLASSES = {
+    "txasync": "SharedEPollReactor",
+    "epoll": "EPollReactor",
+    "poll": "PollReactor",
+    "select": "SelectReactor",
+}
+REACTORS = ["txasync", "epoll", "select"]
 
 # Where the frames of a traceback may differ: between the program's call of asyncio and asyncio's call of the program.
 MACHINERY = re.compile(r'  File "(<frozen runpy>|[^"]*/(asyncio|txasync|twisted|runpy\.py|selectors\.py)[/"])')
@@ -376,7 +381,7 @@ async def name():
 """
 
 
-@pytest.mark.parametrize("reactor", REACTORS)
+@pytest.mark.parametrize("reactor", CLASSES)
 def test_asyncio_gives_loops_on_the_reactor_that_was_named(tmp_path: Path, reactor: str) -> None:
     """asyncio.run, asyncio.Runner and asyncio.new_event_loop make loops of ours on the process's reactor."""
     script = """
@@ -432,7 +437,7 @@ loop.close()
     assert_same(["script.py"], tmp_path)
 
 
-@pytest.mark.parametrize("reactor", REACTORS)
+@pytest.mark.parametrize("reactor", ["txasync", "epoll", "poll"])
 def test_further_loops_have_reactors_of_their_own(tmp_path: Path, reactor: str) -> None:
     """asyncio allows any number of loops, and one per thread; a reactor can drive one."""
     (tmp_path / "script.py").write_text(

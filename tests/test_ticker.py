@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from txasync._alarm import Alarm
-from txasync._ticker import ROUNDS_PER_TICK, Ticker
+from txasync._ticker import ROUNDS_BEFORE_QUIET, ROUNDS_PER_TICK, WORK_PER_EVENT, WORK_PER_TICK, Ticker
 from txasync.polling import Callback, Poller
 
 
@@ -33,6 +33,7 @@ class StillPoller(Poller):
     """Has no descriptors; notes whether it is suspended."""
 
     suspended = False
+    share = 0
 
     def set_reader(self, fd: int, callback: Callback) -> None:
         raise NotImplementedError
@@ -53,6 +54,9 @@ class StillPoller(Poller):
     def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
         raise NotImplementedError
 
+    def has_served_its_share(self, events: int) -> bool:
+        return events >= self.share
+
     def suspend(self) -> None:
         self.suspended = True
 
@@ -66,33 +70,38 @@ class StillPoller(Poller):
 class Driven:
     """A loop of a few lines, and its ticker."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet_s: float = 0.0) -> None:
         self.ready: deque[Any] = deque()
         self.timer: float | None = None
         self.now = 100.0
         self.ends: list[object] = []
         self.rounds = 0
         self.sleeps: list[float | None] = []
-        self.descriptors: deque[bool] = deque()
+        self.descriptors: deque[int] = deque()
         self.alarm = SetAlarm()
         self.poller = StillPoller()
         self.ticker = Ticker(
             self.poller,
             self.alarm,
             run_round=self.run_round,
+            run_ready=self.run_ready,
             ready=self.ready,
             first_timer=lambda: self.timer,
             time=lambda: self.now,
             stopped=self.stopped,
             interrupted=self.ends.append,
+            quiet_s=quiet_s,
         )
 
-    def run_round(self, longest_sleep_s: float | None) -> bool:
-        self.sleeps.append(longest_sleep_s)
-        self.rounds += 1
+    def run_ready(self) -> None:
         for _ in range(len(self.ready)):
             self.ready.popleft()()
-        return bool(self.descriptors and self.descriptors.popleft())
+
+    def run_round(self, longest_sleep_s: float | None) -> int:
+        self.sleeps.append(longest_sleep_s)
+        self.rounds += 1
+        self.run_ready()
+        return self.descriptors.popleft() if self.descriptors else 0
 
     def ring(self) -> None:
         """What the alarm does when it is time."""
@@ -167,6 +176,36 @@ def test_a_tick_ends_although_callbacks_are_ready() -> None:
     assert driven.rounds == ROUNDS_PER_TICK
     assert driven.alarm.set_to == 0
     assert not driven.ticker.asleep
+
+
+def test_a_tick_that_has_done_much_ends_when_all_had_their_turn() -> None:
+    """Descriptors that are ready again and again leave the reactor its turn, but not before each was served."""
+    driven = Driven()
+    many = WORK_PER_TICK // WORK_PER_EVENT
+    driven.poller.share = 3 * many
+    driven.ticker.start()
+    driven.descriptors.extend([many] * 9)
+    driven.ticker.tick()
+    assert driven.rounds == 3
+    driven.poller.share = 0
+    driven.ticker.tick()
+    assert driven.rounds == 4
+    assert not driven.ends
+
+
+def test_callbacks_are_work_of_a_tick_as_well() -> None:
+    """A crowd of callbacks, each of which is ready again at once, is run fewer times in a row than one alone."""
+    driven = Driven()
+
+    def again() -> None:
+        driven.ready.append(again)
+
+    driven.ready.extend([again] * (WORK_PER_TICK // 2))
+    driven.descriptors.extend([1] * ROUNDS_PER_TICK)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert driven.rounds == 2
+    assert driven.alarm.set_to == 0
 
 
 def test_a_tick_inside_a_tick_runs_nothing_and_suspends_the_poller() -> None:
@@ -293,3 +332,70 @@ def test_who_drives_hears_the_end_of_a_run() -> None:
     assert driven.ticker.drive(lambda: None) == 1
     assert driven.ends == [error, interrupt, "stopped"]
     assert driven.rounds == 2
+
+
+def busy(driven: Driven, calls: int) -> list[int]:
+    """Add a callback that adds itself, so many times; return the number of the polling round for each call."""
+    polled: list[int] = []
+
+    def again() -> None:
+        polled.append(driven.rounds)
+        if len(polled) < calls:
+            driven.ready.append(again)
+
+    driven.ready.append(again)
+    return polled
+
+
+def test_who_polls_in_vain_for_long_does_so_no_more_for_a_while() -> None:
+    """A program that is busy with itself does not pay for a poll in each round; a tick ends with such a time."""
+    driven = Driven(quiet_s=60.0)
+    polled = busy(driven, ROUNDS_PER_TICK + 500)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert polled == [*range(1, ROUNDS_PER_TICK + 1), *[ROUNDS_PER_TICK] * 500]
+
+
+def test_who_drives_a_busy_loop_polls_in_vain_no_more_either() -> None:
+    """The same without ticks."""
+    driven = Driven(quiet_s=60.0)
+    polled = busy(driven, ROUNDS_BEFORE_QUIET + 500)
+    driven.ticker.start()
+    driven.ticker.drive(lambda: 0.0 if len(polled) == ROUNDS_BEFORE_QUIET + 500 else None)
+    assert polled == [*range(1, ROUNDS_BEFORE_QUIET + 1), *[ROUNDS_BEFORE_QUIET] * 500]
+
+
+def test_a_descriptor_that_was_ready_is_a_reason_to_poll_on() -> None:
+    """As long as there is traffic, each round polls."""
+    driven = Driven(quiet_s=60.0)
+    polled = busy(driven, 10 * ROUNDS_BEFORE_QUIET)
+    driven.descriptors.extend(number % ROUNDS_BEFORE_QUIET == 0 for number in range(10 * ROUNDS_BEFORE_QUIET))
+    driven.ticker.start()
+    driven.ticker.drive(lambda: 0.0 if len(polled) == 10 * ROUNDS_BEFORE_QUIET else None)
+    assert polled == [*range(1, 10 * ROUNDS_BEFORE_QUIET + 1)]
+
+
+def test_a_run_that_is_to_end_does_so_after_the_round_quiet_or_not() -> None:
+    """stop() is heeded where nobody polls."""
+    driven = Driven(quiet_s=60.0)
+    busy(driven, 10**6)
+
+    def stop_in_quiet() -> None:
+        if driven.rounds < ROUNDS_PER_TICK:
+            driven.ready.append(stop_in_quiet)
+        else:
+            driven.ticker.stopping = True
+
+    driven.ready.append(stop_in_quiet)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert driven.ends == ["stopped"]
+
+
+def test_the_time_without_a_poll_is_short() -> None:
+    """It ends with the round in which it is over."""
+    driven = Driven(quiet_s=1e-9)
+    polled = busy(driven, 10 * ROUNDS_PER_TICK)
+    driven.ticker.start()
+    driven.ticker.tick()
+    assert polled == [*range(1, ROUNDS_PER_TICK + 1), ROUNDS_PER_TICK]

@@ -85,7 +85,7 @@ class LaterLoopTests(LoopTests):
 """
 
 
-@pytest.mark.parametrize("reactor", ["epoll", "poll", "select"])
+@pytest.mark.parametrize("reactor", ["txasync", "epoll", "select"])
 def test_a_suite_of_asyncio_tests_passes_and_leaves_the_reactor_clean(tmp_path: Path, reactor: str) -> None:
     """Sockets, children, timers and errors, test after test, with ``reactor.run()`` for each."""
     (tmp_path / "test_with_trial.py").write_text(TESTS)

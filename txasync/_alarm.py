@@ -19,7 +19,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from .polling import Poller
+from .polling import Poller, SharedPoller
 
 if sys.platform == "linux" and sys.version_info < (3, 13):
     from ._timerfd import timerfd_create, timerfd_settime
@@ -155,6 +155,7 @@ def alarm_for(reactor: Any, poller: Poller, ring: Callable[[], None], *, own_clo
             f"{reactor!r} has no timed calls (IReactorTime), which asyncio's loop stands on: use a reactor that has "
             f"them; of Twisted's fakes, MemoryReactorClock"
         )
-    if sys.platform == "linux" and not own_clock:
+    # Whoever shares its set with the reactor waits for its timers by itself, and needs no alarm.
+    if sys.platform == "linux" and not own_clock and not isinstance(poller, SharedPoller):
         return TimerfdAlarm(reactor, poller, ring)
     return DelayedCallAlarm(reactor, ring)

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 
 from ._ticker import Ticker
-from .polling import NestedPoller, Poller
+from .polling import NestedPoller, Poller, SharedPoller
 
 __all__ = ["Drive", "drive_of"]
 
@@ -38,8 +38,17 @@ CALLS_BEFORE_THE_NEXT_TRY = 16
 
 
 def drive_of(reactor: Any, poller: Poller, ticker: Ticker) -> Drive | None:
-    """What drives *reactor* from *ticker*, if it is one that can be driven."""
-    if type(reactor) is EPollReactor and isinstance(poller, NestedPoller):
+    """
+    What drives *reactor* from *ticker*, if it is one that can be driven.
+
+    A reactor that shares its set with *poller* needs nothing beside: it has *ticker* wait by itself, from now on.
+    """
+    if isinstance(poller, SharedPoller):
+        poller.driver = ticker
+        ticker.hand_over()
+    # Not imported here: that fails where there is no epoll.
+    epollreactor: Any = sys.modules.get("twisted.internet.epollreactor")
+    if epollreactor and type(reactor) is epollreactor.EPollReactor and isinstance(poller, NestedPoller):
         return Drive(reactor, poller, ticker)
     return None
 
@@ -120,11 +129,12 @@ class Drive:
 
     def _is_in_main_loop(self) -> bool:
         """Whether the iteration of the reactor that calls us is one of its main loop's."""
+        stock = type(self._reactor)
         frame = inspect.currentframe()
-        while frame is not None and frame.f_code is not EPollReactor.doPoll.__code__:
+        while frame is not None and frame.f_code is not stock.doPoll.__code__:
             frame = frame.f_back
         caller = None if frame is None else frame.f_back
-        return caller is not None and caller.f_code is EPollReactor.mainLoop.__code__
+        return caller is not None and caller.f_code is stock.mainLoop.__code__
 
     def _iterate_reactor(self) -> None:
         reactor = self._reactor

@@ -1,4 +1,4 @@
-"""A callback in the loop's queue: asyncio's Handle, at what it costs where nothing is to be debugged."""
+"""Callbacks in the loop's queue, and timers: asyncio's, at what they cost where nothing is to be debugged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Handle"]
+from . import _private
+
+__all__ = ["Handle", "TimerHandle"]
 
 format_helpers: Any = asyncio.format_helpers
 
@@ -65,3 +67,35 @@ class Handle(asyncio.Handle):
             )
         # The traceback of an exception holds this frame.
         del self, args
+
+
+class TimerHandle(_private.TimerHandle):
+    """
+    A callback to run at a time.
+
+    `txasync._timers.Timers` makes them, while the loop is not in debug mode.
+    """
+
+    __slots__ = ()
+
+    _context: contextvars.Context
+    _loop: Any
+    _callback: Any
+    _args: Any
+    _repr: str | None
+    _source_traceback: None
+
+    # The same as of a handle that is no timer.
+    _run: Callable[[TimerHandle], None] = Handle._run  # type: ignore[assignment]
+
+    def cancel(self) -> None:
+        if self._cancelled:
+            return
+        if self._loop._debug:
+            # It is in debug mode by now, and asyncio's own keeps what describes it.
+            super().cancel()
+            return
+        self._cancelled = True
+        self._callback = self._args = None
+        if self._scheduled:
+            self._loop._timers.cancelled += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["CHECKED_CPYTHON", "CHECKED_TWISTED", "PRIVATE_NAMES", "PrivateName", "SelectorEventLoop"]
+__all__ = ["CHECKED_CPYTHON", "CHECKED_TWISTED", "PRIVATE_NAMES", "PrivateName", "SelectorEventLoop", "TimerHandle"]
 
 CHECKED_CPYTHON = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 CHECKED_TWISTED = ("24.7.0", "26.10.0")
@@ -37,8 +37,10 @@ _MADE = "overridden to learn of transports, which are to be closed with the reac
 
 PRIVATE_NAMES = (
     PrivateName(_LOOP, "_ready", "the callbacks that are ready: a round of ours runs them"),
-    PrivateName(_LOOP, "_scheduled", "the heap of timers: a round of ours takes those that are due"),
-    PrivateName(_LOOP, "_timer_cancelled_count", "how many timers of the heap are cancelled, to drop them in time"),
+    PrivateName(_LOOP, "_scheduled", "the heap of timers: overridden, since ours are kept in another way"),
+    PrivateName(_LOOP, "_timer_handle_cancelled", "overridden to count timers that asyncio's handles cancel"),
+    PrivateName(_LOOP, "_check_thread", "what asyncio's call_at() checks in debug mode"),
+    PrivateName(_LOOP, "_check_callback", "as above"),
     PrivateName(_LOOP, "_task_factory", "looked at for each task: get_task_factory() takes a call"),
     PrivateName("asyncio.Task", "_coro", "what stacks and representations show: the coroutine, not what drives it"),
     PrivateName("asyncio.Task", "_source_traceback", "debug mode names the caller's frame, not ours"),
@@ -55,13 +57,18 @@ PRIVATE_NAMES = (
     PrivateName("asyncio.Handle", "_repr", "as above"),
     PrivateName("asyncio.format_helpers", "_format_callback_source", "how asyncio shows a callback that failed"),
     PrivateName("asyncio.TimerHandle", "_when", "looked at for each timer: when() takes a call"),
-    PrivateName("asyncio.TimerHandle", "_scheduled", "whether a cancelled timer is counted as one in the heap"),
+    PrivateName("asyncio.TimerHandle", "_scheduled", "whether a timer that is cancelled is pending"),
     PrivateName(
         "asyncio.base_events", "_format_handle", "how asyncio shows a slow callback: a task's step by its task"
     ),
     PrivateName(_LOOP, "_write_to_self", "wakes the loop from other threads and signal handlers"),
-    PrivateName(_LOOP, "_ssock", "kept alive until the loop is closed, whatever order the collector goes in"),
-    PrivateName(_LOOP, "_csock", "as above"),
+    PrivateName(_LOOP, "_make_self_pipe", "overridden: a descriptor of ours wakes the loop, not a pair of sockets"),
+    PrivateName(_LOOP, "_close_self_pipe", "as above"),
+    PrivateName("asyncio.events", "_ThreadSafeHandle", "what call_soon_threadsafe() returns", since=(3, 14)),
+    PrivateName("asyncio.futures", "_copy_future_state", "how a Future takes what an executor's future has come to"),
+    PrivateName("concurrent.futures.Future", "_state", "read when it is done: every public way takes its lock"),
+    PrivateName("concurrent.futures.Future", "_exception", "as above"),
+    PrivateName("concurrent.futures.Future", "_result", "as above"),
     PrivateName(_LOOP, "_thread_id", _RUN),
     PrivateName(_LOOP, "_check_closed", _RUN),
     PrivateName(_LOOP, "_check_running", _RUN),
@@ -123,6 +130,11 @@ PRIVATE_NAMES = (
     PrivateName(_REACTOR, "_pendingTimedCalls", "as above"),
     PrivateName(_REACTOR, "_justStopped", "whether reactor.stop() waits for its reactor to notice"),
     PrivateName(_REACTOR, "_poller", "the epoll object of a reactor of our own, to be closed with it"),
+    PrivateName(_REACTOR, "_selectables", "whose a descriptor is that the shared epoll object has found ready"),
+    PrivateName(_REACTOR, "_reads", "what our reactor watches; corrected when the number has another owner"),
+    PrivateName(_REACTOR, "_writes", "as above"),
+    PrivateName(_REACTOR, "_doReadOrWrite", "what a reactor does with a descriptor that is ready: ours does the same"),
+    PrivateName(_REACTOR, "_disconnectSelectable", "as above, after an exception"),
     PrivateName("twisted.internet.defer.DeferredList", "_deferredList", "the end of users' before-shutdown triggers"),
     PrivateName("twisted.internet.asyncioreactor.AsyncioSelectorReactor", "_asyncioEventloop", "that reactor's loop"),
     PrivateName(
@@ -133,28 +145,37 @@ PRIVATE_NAMES = (
 
 if TYPE_CHECKING:
     import concurrent.futures
-    import socket
     from collections import deque
     from collections.abc import AsyncGenerator
+
+    class TimerHandle(asyncio.TimerHandle):
+        """asyncio's own, with types for the names above."""
+
+        _when: float
+        _scheduled: bool
 
     class SelectorEventLoop(asyncio.SelectorEventLoop):
         """asyncio's own, with types for the names above."""
 
-        _ready: deque[asyncio.Handle]
+        _ready: deque[Any]
         _task_factory: Any
-        _scheduled: list[asyncio.TimerHandle]
-        _timer_cancelled_count: int
+
+        @property
+        def _scheduled(self) -> list[TimerHandle]: ...
+        @_scheduled.setter
+        def _scheduled(self, timers: list[TimerHandle]) -> None: ...
+
         _clock_resolution: float
         _current_handle: asyncio.Handle | None
         _debug: bool
         _closed: bool
         slow_callback_duration: float
-        _ssock: socket.socket
-        _csock: socket.socket
         _thread_id: int | None
         _default_executor: concurrent.futures.Executor | None
         _executor_shutdown_called: bool
 
+        def _make_self_pipe(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
         def _write_to_self(self) -> None: ...
         def _add_reader(self, *args: Any, **kwargs: Any) -> asyncio.Handle: ...
         def _add_writer(self, *args: Any, **kwargs: Any) -> asyncio.Handle: ...
@@ -166,6 +187,8 @@ if TYPE_CHECKING:
         async def _sendfile_native(self, *args: Any, **kwargs: Any) -> int: ...
         async def _sendfile_fallback(self, *args: Any, **kwargs: Any) -> int: ...
         def _check_closed(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _check_callback(self, callback: Any, method: str) -> None: ...
         def _check_running(self) -> None: ...
         def _check_signal(self, sig: int) -> None: ...
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
@@ -178,3 +201,4 @@ if TYPE_CHECKING:
         async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport: ...
 else:
     SelectorEventLoop = asyncio.SelectorEventLoop
+    TimerHandle = asyncio.TimerHandle

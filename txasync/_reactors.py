@@ -22,8 +22,8 @@ __all__ = [
     "was_stopped",
 ]
 
-# The best is first. The select module has the one of the same name where there is such a reactor.
-_PRIVATE_KINDS = ("epoll", "poll", "select")
+# The best is first; and what the select module has where there is such a reactor.
+_PRIVATE_KINDS = {"txasync": "epoll", "epoll": "epoll", "poll": "poll", "select": "select"}
 
 
 def installed_reactor() -> Any | None:
@@ -63,7 +63,7 @@ def host_loop(reactor: Any) -> Any | None:
 
 
 def _private_kinds() -> list[str]:
-    return [name for name in _PRIVATE_KINDS if hasattr(select, name)]
+    return [kind for kind, needed in _PRIVATE_KINDS.items() if hasattr(select, needed)]
 
 
 def check_private_kind(kind: str) -> None:
@@ -80,7 +80,7 @@ def check_private_kind(kind: str) -> None:
 
 def new_private_reactor(kind: str | None = None) -> Any:
     """
-    Make a reactor that is not the process's: the best of epoll, poll and select, or one of that *kind*.
+    Make a reactor that is not the process's: the best of txasync, epoll, poll and select, or one of that *kind*.
 
     It does not become the process's I/O thread when it runs, whose ``isInIOThread()`` other code relies on.
 
@@ -91,7 +91,11 @@ def new_private_reactor(kind: str | None = None) -> Any:
         kind = _private_kinds()[0]
     check_private_kind(kind)
     reactor: Any
-    if kind == "epoll":
+    if kind == "txasync":
+        from .reactor import SharedEPollReactor
+
+        reactor = SharedEPollReactor()
+    elif kind == "epoll":
         from twisted.internet.epollreactor import EPollReactor
 
         reactor = EPollReactor()

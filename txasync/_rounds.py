@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.base_events
-import heapq
 import selectors
+from collections import deque
 from typing import Any
 
 from ._alarm import LONGEST_SLEEP_S
 from ._private import SelectorEventLoop
+from ._timers import MANY_TIMERS, NEVER, Timers
 from .polling import Callback, Poller
 
 __all__ = ["Rounds"]
 
 base_events: Any = asyncio.base_events
-
-# As asyncio: cancelled timers leave the heap when they are many, and more than half.
-MANY_TIMERS = 100
 
 
 class Rounds:
@@ -31,27 +29,24 @@ class Rounds:
     Runs *loop*, whose descriptors are *poller*'s.
 
     Args:
-        loop: The loop: its queue, its timers, its debug mode.
+        loop: The loop: its queue, its debug mode.
+        timers: Its timers.
         poller: Its poller.
         fresh: The handles of descriptors that are added. One that took the place of another since the round's
             descriptors were collected is not to run yet; this set is emptied for each round.
-
-    Attributes:
-        waiting: Whether a round waits for a descriptor.
     """
 
-    def __init__(self, loop: SelectorEventLoop, poller: Poller, fresh: set[asyncio.Handle]) -> None:
+    def __init__(self, loop: SelectorEventLoop, timers: Timers, poller: Poller, fresh: set[asyncio.Handle]) -> None:
         self._loop = loop
         self._fresh = fresh
-        self._ready = loop._ready
-        self._timers: list[Any] = loop._scheduled
+        self._ready: deque[Any] = loop._ready
+        self._timers = timers
         self._poller = poller
         self._collect = poller.collect
         self._turn_of_descriptors = asyncio.Handle(self._dispatch, (), loop, None)
         self._slow_was_told = False
-        self.waiting = False
 
-    def run(self, longest_sleep_s: float | None = 0.0) -> bool:
+    def run(self, longest_sleep_s: float | None = 0.0) -> int:
         """
         Run one round.
 
@@ -59,7 +54,7 @@ class Rounds:
             longest_sleep_s: If nothing is ready, how many seconds to wait for that at most; None for ever.
 
         Returns:
-            Whether descriptors were ready.
+            How many descriptors were ready.
         """
         ready = self._ready
         timers = self._timers
@@ -68,32 +63,41 @@ class Rounds:
         if longest_sleep_s == 0 or ready:
             found = self._collect(0.0)
         else:
-            if timers:
+            if timers.next != NEVER:
                 longest_sleep_s = self._until_first_timer(longest_sleep_s)
-            # If it is left set by what a signal handler raises, that does no harm.
-            self.waiting = True
             found = self._collect(longest_sleep_s)
-            self.waiting = False
-        due = self._take_due_timers() if timers else None
+        due = None
+        if timers.next != NEVER:
+            until = self._loop.time() + self._loop._clock_resolution
+            if not timers.next >= until or timers.cancelled > MANY_TIMERS:
+                due = timers.take_due(until)
         if found:
             if not ready and not due:
                 self._dispatch()
-                return True
+                return found
             ready.append(self._turn_of_descriptors)
         if due:
             ready.extend(due)
         if not ready:
-            return False
+            return 0
+        self.run_ready()
+        return found
+
+    def run_ready(self) -> None:
+        """Run the callbacks that are ready, in their order, and none that these add."""
         if self._loop._debug:
             self._run_ready_timed()
-            return found
+            return
+        ready = self._ready
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
+            if type(handle) is tuple:
+                context, step = handle
+                context.run(step)
+            elif not handle._cancelled:
                 handle._run()
-        # This frame may live on in the traceback of an exception; the handle is not to live with it.
-        del handle
-        return found
+        # This frame may live on in the traceback of an exception; what has run is not to live with it.
+        handle = context = step = None
 
     def _dispatch(self) -> None:
         try:
@@ -120,6 +124,9 @@ class Rounds:
     def _run_ready_timed(self) -> None:
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
+            if type(handle) is tuple:  # of a task whose step was due when debug mode began
+                context, step = handle
+                handle = asyncio.Handle(step, (), self._loop, context)
             if handle is self._turn_of_descriptors:
                 handle._run()
             elif not handle._cancelled:
@@ -151,49 +158,13 @@ class Rounds:
             self._slow_was_told = True
             base_events.logger.warning("Executing %s took %.3f seconds", _described(what), took_s)
 
-    # Timers
-
-    def first_timer(self) -> float | None:
-        """When the first timer is due, in seconds of the loop's time; None without one."""
-        if not self._timers:
-            return None
-        self._forget_cancelled_timers()
-        return self._timers[0]._when if self._timers else None
-
     def _until_first_timer(self, longest_s: float | None) -> float | None:
         """How many seconds to wait: *longest_s* at most, or to the first timer."""
-        first = self.first_timer()
+        first = self._timers.first()
         if first is None:
             return longest_s
         delay_s = min(max(0.0, first - self._loop.time()), LONGEST_SLEEP_S)
         return delay_s if longest_s is None else min(delay_s, longest_s)
-
-    def _take_due_timers(self) -> list[Any] | None:
-        self._forget_cancelled_timers()
-        timers = self._timers
-        if not timers:
-            return None
-        until = self._loop.time() + self._loop._clock_resolution
-        if timers[0]._when >= until:
-            return None
-        due: list[Any] = []
-        while timers and timers[0]._when < until:
-            timer = heapq.heappop(timers)
-            timer._scheduled = False
-            due.append(timer)
-        return due
-
-    def _forget_cancelled_timers(self) -> None:
-        timers = self._timers
-        if len(timers) > MANY_TIMERS and self._loop._timer_cancelled_count > len(timers) / 2:
-            for timer in timers:
-                timer._scheduled = not timer._cancelled
-            timers[:] = [timer for timer in timers if not timer._cancelled]
-            heapq.heapify(timers)
-            self._loop._timer_cancelled_count = 0
-        while timers and timers[0]._cancelled:
-            self._loop._timer_cancelled_count -= 1
-            heapq.heappop(timers)._scheduled = False
 
 
 def _described(what: Any) -> str:

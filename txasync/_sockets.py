@@ -9,7 +9,7 @@ import contextvars
 import socket
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._connections import Connections
 from ._tls_streams import TLSSettings, TLSStreams
@@ -19,10 +19,12 @@ from .transports import (
     Listener,
     LoopServices,
     SocketTransport,
-    SSLTransport,
     StreamTransport,
     set_nodelay,
 )
+
+if TYPE_CHECKING:
+    from .transports import SSLTransport
 
 __all__ = ["Sockets"]
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
+from time import monotonic
 
 from ._alarm import Alarm
 from ._burst import Burst
@@ -35,6 +36,16 @@ __all__ = ["ROUNDS_PER_TICK", "Ticker"]
 # More rounds make a chain of callbacks cheaper, since each return to the reactor costs about as much as eight rounds;
 # fewer let Twisted's own events wait less.
 ROUNDS_PER_TICK = 32
+
+# When so many rounds on end had callbacks to run and found no descriptor ready, nobody looks for some time. A look
+# costs half a round with one callback; the time is short beside what a message takes through the kernel.
+ROUNDS_BEFORE_QUIET = 32
+QUIET_S = 100e-6
+
+# Who has done so much in a tick loses next to nothing by a return to the reactor; without one, asyncio's descriptors
+# would be served again and again, and Twisted's once. It is counted in callbacks; an event costs as much as several.
+WORK_PER_TICK = 2048
+WORK_PER_EVENT = 16
 
 NOW = -math.inf
 """A time that is over, whatever the loop's clock says."""
@@ -48,12 +59,14 @@ class Ticker:
         poller: The loop's poller; its ``on_ready`` is `tick`.
         alarm: The loop's alarm; its callable is `alarm_rang`.
         run_round: Polls, and runs what was ready and what is due; waits for that as many seconds as it is given.
-            Returns whether descriptors were ready.
+            Returns how many descriptors were ready.
+        run_ready: Runs what is ready, and does not poll.
         ready: The loop's queue: true while callbacks are ready.
         first_timer: When the first timer is due, in seconds of the loop's time; None without one.
         time: The loop's time, in seconds.
         stopped: Called after the tick in which `stopping` was set.
         interrupted: Called with what came out of a round, a SystemExit or a KeyboardInterrupt, or into `interrupt`.
+        quiet_s: For how many seconds nobody polls where that was in vain for `ROUNDS_BEFORE_QUIET`; 0 to poll always.
 
     Attributes:
         asleep: Whether `wake` must be called when a callback or a timer is added.
@@ -68,21 +81,25 @@ class Ticker:
         poller: Poller,
         alarm: Alarm,
         *,
-        run_round: Callable[[float | None], bool],
+        run_round: Callable[[float | None], int],
+        run_ready: Callable[[], None],
         ready: Sized,
         first_timer: Callable[[], float | None],
         time: Callable[[], float],
         stopped: Callable[[], None],
         interrupted: Callable[[BaseException], None],
+        quiet_s: float = QUIET_S,
     ) -> None:
         self._poller = poller
         self._alarm = alarm
         self._run_round = run_round
+        self._run_ready = run_ready
         self._ready = ready
         self._first_timer = first_timer
         self._time = time
         self._stopped = stopped
         self._interrupted = interrupted
+        self._quiet_s = quiet_s
         # A reactor's iteration costs several polls: where one poll after the other finds something, it is not iterated
         # in between.
         self._polls = Burst(ROUNDS_PER_TICK)
@@ -98,7 +115,8 @@ class Ticker:
     def start(self) -> None:
         """Tick as soon as the reactor runs, and from then on."""
         self.started = True
-        self._set_alarm(NOW)
+        if not self.driven:
+            self._set_alarm(NOW)
 
     def stop(self) -> None:
         """Tick no more, and leave nothing in the reactor that could be taken for work."""
@@ -140,16 +158,25 @@ class Ticker:
     def _run_rounds(self) -> None:
         self.ticking = True
         polls = self._polls
-        hits = 0
+        hits = events = work = 0
         try:
             for _ in itertools.repeat(None, ROUNDS_PER_TICK):
-                if self._run_round(0.0):
+                work += len(self._ready)
+                found = self._run_round(0.0)
+                if found:
                     hits += 1
+                    events += found
+                    work += found * WORK_PER_EVENT
                 elif hits:
                     polls.found_only(hits)
                     hits = 0
                 if not (self._ready or 0 < hits < polls.size) or self.stopping:
                     break
+                if work >= WORK_PER_TICK and self._poller.has_served_its_share(events):
+                    break
+            else:
+                if not hits:
+                    self._run_quietly()
             if hits >= polls.size:
                 polls.was_full()
         except BaseException as error:
@@ -158,6 +185,14 @@ class Ticker:
             self.ticking = False
             if self._suspended:
                 self._resume()
+
+    def _run_quietly(self) -> None:
+        """Run what is ready, and what that makes ready, for a short time, without a look at descriptors and timers."""
+        until = monotonic() + self._quiet_s
+        while self._quiet_s and self._ready and not self.stopping:
+            self._run_ready()
+            if monotonic() >= until:
+                break
 
     def drive(self, longest_sleep_s: Callable[[], float | None]) -> int:
         """
@@ -169,18 +204,29 @@ class Ticker:
                 never.
 
         Returns:
-            How many rounds there were.
+            How many rounds there were; none if the loop does not run, or if a tick is on the stack.
         """
+        if self.ticking or not self.started:
+            return 0
         rounds = 0
         if self._error is None:
             run_round = self._run_round
+            ready = self._ready
+            vain = 0
             self.ticking = True
             try:
                 # Nobody wakes up a loop that was stopped before its run.
                 timeout_s = 0.0 if self.stopping else longest_sleep_s()
                 while True:
-                    run_round(timeout_s)
+                    if run_round(timeout_s) or not ready:
+                        vain = 0
+                    else:
+                        vain += 1
+                        if vain >= ROUNDS_BEFORE_QUIET:
+                            self._run_quietly()
                     rounds += 1
+                    if self._suspended:
+                        self._resume()  # before the next round waits for what is not shown
                     if self.stopping:
                         break
                     timeout_s = longest_sleep_s()
@@ -189,8 +235,20 @@ class Ticker:
             except BaseException as error:
                 self._error = error
             self.ticking = False
+            if self._suspended:
+                self._resume()
         self._tell_the_end()
         return rounds
+
+    def iterate(self, timeout_s: float | None) -> int:
+        """`drive` for one iteration of the reactor: wait *timeout_s* seconds at most, and tick."""
+        return self.drive(self._timeouts_of_a_tick(timeout_s).__next__)
+
+    def _timeouts_of_a_tick(self, first_s: float | None) -> Iterator[float | None]:
+        yield first_s
+        for _ in range(1, ROUNDS_PER_TICK):
+            yield None if self._ready else 0.0
+        yield 0.0
 
     def hand_over(self) -> None:
         """From now on somebody calls `drive` again and again: nothing needs to be woken."""

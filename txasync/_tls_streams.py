@@ -7,17 +7,13 @@ import socket
 import weakref
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .tls import EngineMaker, engine_maker
-from .transports import (
-    LayeredSSLTransport,
-    LoopServices,
-    SocketSSLTransport,
-    SSLTransport,
-    StreamTransport,
-    TimeLimits,
-)
+from .transports import LoopServices, StreamTransport, TimeLimits
+
+if TYPE_CHECKING:
+    from .transports import LayeredSSLTransport, SocketSSLTransport, SSLTransport
 
 __all__ = ["TLSSettings", "TLSStreams", "check_time_limits", "take_unread", "waking"]
 
@@ -27,12 +23,20 @@ SHUTDOWN_TIMEOUT_S = 30.0
 
 
 class TLSSettings(NamedTuple):
-    """How connections are secured: what makes their engines, and the limits of the time that they may take."""
+    """
+    How connections are secured: what makes their engines, and the limits of the time that they may take.
+
+    What they need is imported with the settings, so that no connection waits for that, or finds no descriptor for it.
+    """
 
     engine: EngineMaker
     server_side: bool
     handshake_limits: TimeLimits
     shutdown_limits: TimeLimits
+    on_socket: type[SocketSSLTransport]
+    """The transport of an engine that has a socket."""
+    layered: type[LayeredSSLTransport]
+    """The transport of any other engine."""
 
 
 def check_time_limits(arguments: Mapping[str, Any]) -> None:
@@ -89,11 +93,15 @@ class TLSStreams:
             if timeout_s is not None and not isinstance(timeout_s, Real):
                 raise TypeError(f"{name} should be a positive number of seconds, got {timeout_s!r}")
         check_time_limits(limits)
+        from .transports import LayeredSSLTransport, SocketSSLTransport
+
         return TLSSettings(
             engine_maker(given, server_side=server_side, server_hostname=server_hostname),
             server_side,
             TimeLimits(self._services, handshake_timeout_s or HANDSHAKE_TIMEOUT_S),
             TimeLimits(self._services, shutdown_timeout_s or SHUTDOWN_TIMEOUT_S),
+            SocketSSLTransport,
+            LayeredSSLTransport,
         )
 
     def connect(
@@ -173,7 +181,7 @@ class TLSStreams:
     ) -> SSLTransport:
         engine = settings.engine(sock)
         on_socket = sock is not None and engine.wire is None
-        transport = (SocketSSLTransport if on_socket else LayeredSSLTransport)(
+        transport = (settings.on_socket if on_socket else settings.layered)(
             self._services,
             engine,
             protocol,

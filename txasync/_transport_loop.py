@@ -9,25 +9,16 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import transports
 from ._child_watchers import chosen_exits
-from ._private import SelectorEventLoop
 from ._rounds import Rounds
 from ._shutdown import OpenTransports
 from ._sockets import Sockets
+from ._threadsafe import ThreadsafeLoop
 from ._tls_streams import check_time_limits, take_unread, waking
 from .polling import Poller, PollerSelector
 from .tls import check_accepted, default_server_hostname
-from .transports import (
-    UNKNOWN,
-    ChildExits,
-    CopyTarget,
-    LoopServices,
-    ReadPipeTransport,
-    StreamTransport,
-    WritePipeTransport,
-    copy_file,
-    start_process,
-)
+from .transports import UNKNOWN, ChildExits, LoopServices, StreamTransport
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -37,7 +28,7 @@ __all__ = ["TransportLoop"]
 _TransportT = TypeVar("_TransportT", bound=asyncio.BaseTransport)
 
 
-class TransportLoop(SelectorEventLoop):
+class TransportLoop(ThreadsafeLoop):
     """
     An event loop whose transports are ours.
 
@@ -51,7 +42,7 @@ class TransportLoop(SelectorEventLoop):
     def __init__(self, poller: Poller) -> None:
         self._fresh_handles: set[asyncio.Handle] = set()
         super().__init__(PollerSelector(poller, lambda key, event: self._rounds.run_event(key, event)))
-        self._rounds = Rounds(self, poller, self._fresh_handles)
+        self._rounds = Rounds(self, self._timers, poller, self._fresh_handles)
         self._services = LoopServices(
             poller=poller,
             call_soon=self.call_soon,
@@ -215,10 +206,10 @@ class TransportLoop(SelectorEventLoop):
                 return await self.sock_sendfile(sock, file, offset, count, fallback=False)
 
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        if not isinstance(transp, CopyTarget):
+        if not isinstance(transp, transports.CopyTarget):
             return await super()._sendfile_fallback(transp, file, offset, count)
         in_thread = functools.partial(self.run_in_executor, None)
-        return await copy_file(self._services, transp, file, offset, count, in_thread)
+        return await transports.copy_file(self._services, transp, file, offset, count, in_thread)
 
     def _make_ssl_transport(
         self,
@@ -255,18 +246,18 @@ class TransportLoop(SelectorEventLoop):
     def _make_read_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
     ) -> asyncio.ReadTransport:
-        return self._keep(ReadPipeTransport(self._services, pipe, protocol, waiter, extra))
+        return self._keep(transports.ReadPipeTransport(self._services, pipe, protocol, waiter, extra))
 
     def _make_write_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
     ) -> asyncio.WriteTransport:
-        return self._keep(WritePipeTransport(self._services, pipe, protocol, waiter, extra))
+        return self._keep(transports.WritePipeTransport(self._services, pipe, protocol, waiter, extra))
 
     async def _make_subprocess_transport(
         self, protocol: Any, args: Any, shell: Any, stdin: Any, stdout: Any, stderr: Any, bufsize: Any, **kwargs: Any
     ) -> asyncio.SubprocessTransport:
         with chosen_exits(self._services, self._child_exits) as exits:
-            transport = await start_process(
+            transport = await transports.start_process(
                 self._services, protocol, args, shell, stdin, stdout, stderr, bufsize, exits=exits, **kwargs
             )
         for pipe in map(transport.get_pipe_transport, range(3)):

@@ -7,12 +7,11 @@ import contextlib
 import inspect
 import os
 import signal
-import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from gc import get_referents
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -21,19 +20,16 @@ from . import _reactors
 from ._alarm import alarm_for
 from ._drive import drive_of
 from ._error_log import telling_twisted
-from ._handles import Handle
 from ._lifecycle import ReactorEvents, ReactorState
 from ._own_run import OwnRun
 from ._shutdown import shut_down
 from ._signals import InterruptGuard, SignalHandlers, ignore_signal
-from ._ticker import Ticker
+from ._ticker import QUIET_S, Ticker
 from ._transport_loop import TransportLoop
-from .bridge import TaskStep, awaits_deferreds, explain_bad_yield, task_factory
+from .bridge import awaits_deferreds, task_factory
 from .polling import PollerFactory, for_reactor
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
     from typing_extensions import TypeVarTuple, Unpack
 
     _Ts = TypeVarTuple("_Ts")
@@ -41,10 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["ReactorEventLoop"]
 
 _PACKAGE = os.path.dirname(__file__)
-
-# The socket pairs of loops that are not closed. A loop that is collected closes its own in __del__; without this, the
-# collector might have closed them before, and asyncio's close() would fail half-way.
-_self_pipes: dict[int, tuple[socket.socket, socket.socket]] = {}
 
 
 class ReactorEventLoop(TransportLoop):
@@ -91,6 +83,8 @@ class ReactorEventLoop(TransportLoop):
         self.reactor = reactor
         self._owns_reactor = owns_reactor
         self._own_clock = _reactors.is_fake(reactor)
+        if self._own_clock:
+            vars(self)["time"] = reactor.seconds
         with contextlib.ExitStack() as undone_on_failure:
             self._poller = poller_factory(reactor, self._reactor_comes_by)
             undone_on_failure.callback(self._poller.close)
@@ -100,16 +94,17 @@ class ReactorEventLoop(TransportLoop):
             undone_on_failure.pop_all()
         self._constructed = True
         self.set_task_factory(task_factory)
-        _self_pipes[id(self)] = self._ssock, self._csock
         self._ticker = Ticker(
             self._poller,
             self._alarm,
             run_round=self._rounds.run,
+            run_ready=self._rounds.run_ready,
             ready=self._ready,
-            first_timer=self._rounds.first_timer,
+            first_timer=self._timers.first,
             time=lambda: self.time(),
             stopped=self._end_run,
             interrupted=self._end_run_with,
+            quiet_s=0.0 if self._own_clock else QUIET_S,
         )
         self._interrupts = InterruptGuard(lambda: self._ticker.ticking, self._interrupt)
         self._signals = SignalHandlers(self._run_soon_from_signal, self._default_signal_handler)
@@ -130,7 +125,7 @@ class ReactorEventLoop(TransportLoop):
             self._enter()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._constructed and (self._closed or self._ssock.fileno() >= 0):  # else the interpreter has closed them
+        if self._constructed:
             super().__del__(_warn)  # type: ignore[call-arg]  # asyncio's own, which is to outlive the module
 
     def __repr__(self) -> str:
@@ -154,6 +149,8 @@ class ReactorEventLoop(TransportLoop):
         """Be the running loop no more, and put back what was there before."""
         self._ticker.stop()
         self._ticker.stopping = False
+        if self._wakeup.pending:
+            self._wakeup.clear()  # by stop(), which has been heeded; else the next run looks at the queue at once
         running_loop, hooks = self._outside
         self._outside = (None, (None, None))
         self._thread_id = None
@@ -231,7 +228,8 @@ class ReactorEventLoop(TransportLoop):
             asyncio, "Event Loop", "Running and stopping the loop".
         """
         self._ticker.stopping = True
-        if self._ticker.started and (self._rounds.waiting or not self._ticker.ticking):
+        if self._ticker.started:
+            # A signal handler may call this just before the loop falls asleep, and nobody can tell that.
             self._write_to_self()
 
     def close(self) -> None:
@@ -254,7 +252,6 @@ class ReactorEventLoop(TransportLoop):
         self._events.detach()
         self._alarm.close()
         super().close()
-        _self_pipes.pop(id(self), None)
         if self._own_run.was_active and not self.reactor.running:
             _reactors.release_threads(self.reactor)
         if self._owns_reactor:
@@ -360,57 +357,7 @@ class ReactorEventLoop(TransportLoop):
         Source:
             asyncio, "Event Loop", "Scheduling delayed callbacks".
         """
-        return self.reactor.seconds() if self._own_clock else super().time()
-
-    def call_soon(
-        self, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
-    ) -> asyncio.Handle:
-        """
-        Run *callback* in the next round; callbacks run in the order in which they were added.
-
-        Source:
-            asyncio, "Event Loop", "Scheduling callbacks".
-        """
-        handle: asyncio.Handle
-        if self._debug or self._closed:
-            handle = super().call_soon(callback, *args, context=context)
-            self._forget_own_frame(handle)
-        else:
-            # What asyncio's does when there is nothing to check, without four calls.
-            handle = Handle(callback, args, self, context)
-            self._ready.append(handle)
-        if self._ticker.asleep:
-            self._ticker.wake()
-        return handle
-
-    def _call_soon_explaining(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
-        """`call_soon` while tasks are made in which Deferreds cannot be awaited."""
-        if type(callback) is TaskStep and type(error := get_referents(callback)[-1]) is RuntimeError:
-            explain_bad_yield(error)
-        if self._debug or self._closed or self._ticker.asleep:
-            return type(self).call_soon(self, callback, *args, context=context)
-        handle = Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """
-        Run *callback* at *when*, in seconds of `time`.
-
-        Source:
-            asyncio, "Event Loop", "Scheduling delayed callbacks".
-        """
-        handle = super().call_at(when, callback, *args, context=context)
-        self._forget_own_frame(handle)
-        if self._ticker.asleep:
-            self._ticker.wake()
-        return handle
+        return monotonic()  # as asyncio's own; each timer asks, so a fake's is put in place of this method
 
     def set_task_factory(self, factory: Any) -> None:
         """
@@ -439,11 +386,6 @@ class ReactorEventLoop(TransportLoop):
             while task._source_traceback and task._source_traceback[-1].filename.startswith(_PACKAGE):
                 del task._source_traceback[-1]
         return task  # type: ignore[no-any-return]
-
-    @staticmethod
-    def _forget_own_frame(handle: Any) -> None:
-        if handle._source_traceback:
-            del handle._source_traceback[-1]  # asyncio has removed its own
 
     # Signals
 

@@ -10,8 +10,6 @@ from typing import Any, TypeVar, cast
 from twisted.python import threadable
 
 from . import _loops, _reactors
-from ._asyncio_reactor import use_host
-from ._hosted_reactor import put_reactor_on
 from ._private_loop import new_private_loop
 from ._shutdown import end_and_close
 from .loop import ReactorEventLoop
@@ -57,11 +55,15 @@ def install(reactor: Any = None) -> asyncio.AbstractEventLoop:
     if reactor is None:
         reactor = _reactors.installed_reactor()
         if reactor is None and running is not None and not isinstance(running, ReactorEventLoop):
+            from ._hosted_reactor import put_reactor_on  # 1 ms, for programs on a loop of others only
+
             reactor = put_reactor_on(running)
         elif reactor is None:
             reactor = _process_reactor()
     host: asyncio.AbstractEventLoop | None = _reactors.host_loop(reactor)
     if host is not None:
+        from ._asyncio_reactor import use_host  # as above
+
         use_host(reactor, host)
         return host
     if reactor.running and not threadable.isInIOThread():

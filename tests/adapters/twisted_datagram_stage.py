@@ -26,7 +26,7 @@ __all__ = ["PortScenarios", "PortStage", "RecordingPort", "play_adapted", "play_
 PortScenario = Callable[["PortStage"], Coroutine[Any, Any, None]]
 
 # On the reactors that poll, Twisted's ports do not survive an unreachable peer (twisted#5377).
-NATIVE = Combination("select", "nested", "asyncio-first")
+NATIVE = Combination("select", "own", "asyncio-first")
 
 
 class RecordingPort(DatagramProtocol):

@@ -20,7 +20,7 @@ from ..conftest import Reports, Runner
 from .cancelling import awaiting, cancelled_while_waiting_for, started
 
 # One kind of reactor, and one poller: the bridge knows nothing of how a reactor polls.
-pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 
 class Boom(Exception):

@@ -15,7 +15,7 @@ from ..conftest import Runner
 from .cancelling import outcome_of, started
 
 # One kind of reactor, and one poller: the bridge knows nothing of how a reactor polls.
-pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 needs_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="timeout(), TaskGroup, uncancel() came with 3.11")
 

@@ -15,7 +15,7 @@ from txasync import deferred_coroutine
 
 from ..conftest import Runner
 
-one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 
 async def later(result: object) -> Any:

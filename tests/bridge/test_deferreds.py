@@ -26,7 +26,7 @@ from txasync import ReactorEventLoop, as_deferred, as_future
 from ..conftest import Reports, Runner
 from .awaited import soon
 
-one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 
 async def of_both_worlds(value: object = None) -> object:

@@ -22,7 +22,7 @@ from txasync import as_future, task_factory
 
 from ..conftest import Reports, Runner
 
-one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+one_reactor = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 # Results
 

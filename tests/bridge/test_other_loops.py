@@ -151,11 +151,14 @@ def test_a_thread_that_is_not_the_reactors() -> None:
             await deferred
 
         async def main():
-            for wait in lambda: txasync.as_future(deferred), lambda: txasync.as_future(txasync.as_deferred(awaits())):
+            awaiting = txasync.as_deferred(awaits())
+            for waited_for in deferred, awaiting:
                 try:
-                    await wait()
+                    await txasync.as_future(waited_for)
                 except RuntimeError as error:
                     print("run_in_reactor_thread" in str(error))
+            awaiting.addErrback(lambda failure: print("run_in_reactor_thread" in failure.getErrorMessage()))
+            await asyncio.sleep(0)
 
         def in_thread():
             loop = asyncio.SelectorEventLoop()
@@ -169,7 +172,7 @@ def test_a_thread_that_is_not_the_reactors() -> None:
         reactor.run()
         thread.join()
     """
-    assert run(program).split() == ["True", "True"]
+    assert run(program).split() == ["True"] * 3
 
 
 def test_a_coroutine_can_be_started_before_the_reactor() -> None:

@@ -145,7 +145,7 @@ def test_each_difference_is_one_of_twisteds_tests() -> None:
     assert set(DIFFERENCES) < set(TESTS)
 
 
-@pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+@pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 @pytest.mark.parametrize(
     "name",
     [

@@ -20,7 +20,7 @@ from ..conftest import Runner
 from .cancelling import cancelled_cancellers, cancelled_while_waiting_for, outcome_of, started
 
 # One kind of reactor, and one poller: the bridge knows nothing of how a reactor polls.
-pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "nested")], indirect=True)
+pytestmark = pytest.mark.parametrize(("reactor", "poller_factory"), [("epoll", "own")], indirect=True)
 
 
 def test_gather_results_fails_with_a_cancellation(run: Runner) -> None:

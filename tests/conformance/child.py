@@ -74,7 +74,8 @@ class _Result(unittest.TestResult):
         self.limit_time()
 
     def stopTest(self, test: unittest.TestCase) -> None:
-        if self._collect_garbage:
+        # What a failed test has left is not to be found in the midst of another one that looks for warnings.
+        if self._collect_garbage or self._outcome not in ("passed", "skipped"):
             gc.collect()
         self.limit_time()  # what follows may be a tearDownClass, or the end of the process
         self.write(

@@ -90,6 +90,11 @@ LEFT_OUT = (
         for test in ("test_add_signal_handler", "test_close", "test_close_on_finalizing")
     ),
     LeftOut(
+        "test_events",
+        "*.test_internal_fds",
+        "looks into the private _csock and _ssock, the socket pair by which asyncio's loop is woken",
+    ),
+    LeftOut(
         "test_subprocess",
         "*.test_pause_reading",
         _MOCKED_PIPES,

@@ -35,17 +35,18 @@ class Configuration(NamedTuple):
 
     Args:
         name: How it is called on the command line's output and in `left_out`.
-        reactor: ``"epoll"``, ``"poll"``, ``"select"``: a new private reactor for each loop. ``"global"``: the process's
-            own, for one loop at a time. None: stock asyncio, with no reactor.
-        poller: ``"nested"`` or ``"per-descriptor"``.
+        reactor: ``"txasync"``, ``"epoll"``, ``"poll"``, ``"select"``: a new private reactor for each loop.
+            ``"global"``: the process's own, for one loop at a time. None: stock asyncio, with no reactor.
+        poller: ``"own"``, which is shared with ours and nested in other reactors, or ``"per-descriptor"``.
     """
 
     name: str
     reactor: str | None
-    poller: str = "nested"
+    poller: str = "own"
 
 
 CONFIGURATIONS = (
+    Configuration("txasync", "txasync"),
     Configuration("epoll", "epoll"),
     Configuration("poll", "poll"),
     Configuration("select", "select"),
@@ -123,9 +124,9 @@ def _recording(poller_class: type[Poller], recording: Recording) -> type[Poller]
     """A poller that counts how often it is asked, which each round does once."""
 
     class RecordingPoller(poller_class):  # type: ignore[valid-type]  # the class is a variable
-        def collect(self, timeout_s: float = 0.0) -> bool:
+        def collect(self, timeout_s: float | None = 0.0) -> int:
             recording.rounds += 1
-            found: bool = super().collect(timeout_s)
+            found: int = super().collect(timeout_s)
             return found
 
     return RecordingPoller
@@ -141,7 +142,9 @@ def _reactor_factory(configuration: Configuration) -> Callable[[Any], tuple[Any,
 def _private_reactor(kind: str | None) -> Any:
     """A new reactor that does not become the process's own."""
     reactor_class: Any
-    if kind == "epoll":
+    if kind == "txasync":
+        from txasync.reactor import SharedEPollReactor as reactor_class
+    elif kind == "epoll":
         from twisted.internet.epollreactor import EPollReactor as reactor_class
     elif kind == "poll":
         from twisted.internet.pollreactor import PollReactor as reactor_class

@@ -48,8 +48,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help="test_events, ...; default: all")
-    parser.add_argument("--reactor", choices=["epoll", "poll", "select", "global"], default="epoll")
-    parser.add_argument("--poller", choices=["nested", "per-descriptor"], default="nested")
+    parser.add_argument("--reactor", choices=["txasync", "epoll", "poll", "select", "global"], default="epoll")
+    parser.add_argument("--poller", choices=["own", "per-descriptor"], default="own")
     parser.add_argument("--stock", action="store_true", help="on asyncio's own loop instead")
     parser.add_argument("-k", default="", metavar="PATTERN", help="only tests whose name has or matches this")
     parser.add_argument("-v", "--verbose", action="store_true", help="name every test")
@@ -59,8 +59,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", metavar="FILE", help="write everything to this file")
     arguments = parser.parse_args()
-    if arguments.reactor == "global" and arguments.poller != "nested":
-        parser.error("on the process's reactor, an EPollReactor, the loops of all tests need the nested poller")
+    if arguments.reactor == "global" and arguments.poller != "own":
+        parser.error("on the process's reactor, an EPollReactor, the loops of all tests need its own poller")
     return arguments
 
 

@@ -1,9 +1,9 @@
 """
 CPython's own tests of asyncio, as this interpreter has them installed, on our loop.
 
-Every module runs on private epoll reactors; those that do input and output also run on other reactors and with the
-per-descriptor poller (the two slowest on one other only), and a few on the process's own reactor. By hand, any runs on
-any: ``python tests/conformance/run.py --help``.
+Every module runs on private reactors of two kinds: our own, whose epoll object the loop shares, and Twisted's for
+epoll, in which ours is nested. Those that do input and output also run on select, and on poll with the per-descriptor
+poller, and a few on the process's own reactor. By hand, any runs on any: ``python tests/conformance/run.py --help``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ _INPUT_AND_OUTPUT = (
 )
 
 _MODULES = {
-    "poll": _INPUT_AND_OUTPUT,
     "select": _INPUT_AND_OUTPUT,
     "poll per-descriptor": ("test_subprocess", *_INPUT_AND_OUTPUT),
     "global": ("test_events", "test_runners", "test_base_events", "test_streams", "test_server"),
@@ -48,7 +47,8 @@ def _jobs() -> list[jobs.Job]:
     here = jobs.modules()
     here.sort(key=lambda module: _SLOWEST_FIRST.index(module) if module in _SLOWEST_FIRST else len(_SLOWEST_FIRST))
     others = [jobs.Job(name, configuration) for configuration, names in _MODULES.items() for name in names]
-    return [jobs.Job(module, "epoll") for module in here] + [job for job in others if job.module in here]
+    everywhere = [jobs.Job(module, configuration) for module in here for configuration in ("epoll", "txasync")]
+    return everywhere + [job for job in others if job.module in here]
 
 
 @pytest.mark.skipif(bool(jobs.why_not_here()), reason=jobs.why_not_here())

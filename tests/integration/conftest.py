@@ -30,7 +30,9 @@ SERVER_START_TIMEOUT_S = 30.0
 
 MODES_AND_REACTORS = [("asyncio-first", "epoll"), ("reactor-first", "epoll")]
 ALL_MODES_AND_REACTORS = [
-    *((mode, reactor) for reactor in ("epoll", "poll", "select") for mode in ("asyncio-first", "reactor-first")),
+    *((mode, reactor) for reactor in ("txasync", "epoll") for mode in ("asyncio-first", "reactor-first")),
+    ("asyncio-first", "poll"),
+    ("reactor-first", "select"),
     ("installed-first", "epoll"),
 ]
 

@@ -25,7 +25,7 @@ from .services import AIOHTTP, AIOHTTP_ALONE, ASGI, STREAMS, TCP, needs, place, 
 __all__ = ["place"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-REACTORS = ("epoll", "poll", "select")
+REACTORS = ("txasync", "poll", "select")  # and EPollReactor in the other tests
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):

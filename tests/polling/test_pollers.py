@@ -12,7 +12,10 @@ import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 
-from txasync.polling import NestedPoller, PerDescriptorPoller, Poller, PollerFactory, for_reactor
+from txasync import _reactors
+from txasync.polling import NestedPoller, PerDescriptorPoller, Poller, PollerFactory, SharedPoller, for_reactor
+from txasync.polling._kernel import EpollSet
+from txasync.reactor import SharedEPollReactor
 
 
 class Bench:
@@ -256,7 +259,7 @@ def test_a_descriptor_closed_behind_our_back_can_be_removed(bench: Bench, pair: 
 
 def test_what_the_kernel_cannot_watch_is_refused(reactor: Any) -> None:
     """A regular file in an epoll set is EPERM, and nothing is left of the attempt."""
-    bench = Bench(reactor, NestedPoller)
+    bench = Bench(reactor, for_reactor)
     with open(__file__) as file:
         for set_callable in bench.poller.set_reader, bench.poller.set_writer:
             with pytest.raises(PermissionError):
@@ -310,7 +313,7 @@ def test_a_closed_poller_leaves_the_reactor(bench: Bench, pair: Pair) -> None:
 
 def test_more_than_a_batch_is_served_in_turn(reactor: Any) -> None:
     """Of 700 ready descriptors all are called within two turns; with select too, though its sets hold 1024 numbers."""
-    bench = Bench(reactor, NestedPoller)
+    bench = Bench(reactor, for_reactor)
     served: set[int] = set()
     pairs = [socket.socketpair() for _ in range(700)]
     assert max(left.fileno() for left, _ in pairs) > 1024
@@ -326,10 +329,10 @@ def test_more_than_a_batch_is_served_in_turn(reactor: Any) -> None:
         right.close()
 
 
-def test_for_reactor_nests_where_it_can(reactor: Any) -> None:
-    """epoll is a descriptor, so on Linux every reactor gets the nested poller."""
+def test_for_reactor_shares_with_ours_and_nests_in_others(reactor: Any) -> None:
+    """epoll is a descriptor, so on Linux every reactor that does not share gets the nested poller."""
     poller = for_reactor(reactor, lambda: None)
-    assert isinstance(poller, NestedPoller)
+    assert type(poller) is (SharedPoller if isinstance(reactor, SharedEPollReactor) else NestedPoller)
     poller.close()
 
 
@@ -337,3 +340,35 @@ def test_for_reactor_refuses_a_reactor_without_descriptors() -> None:
     """The error names the reactor and says what to use."""
     with pytest.raises(TypeError, match=r"IReactorFDSet.*Clock.*use one of"):
         for_reactor(Clock(), lambda: None)
+
+
+class TwoAtOnce(EpollSet):
+    """Tells of two descriptors at once, as an epoll object does of 1,023."""
+
+    most_at_once = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = lambda timeout_s: self._epoll.poll(timeout_s, 2)
+
+
+def test_it_is_the_reactors_turn_when_all_that_was_ready_is_served_or_a_third_of_all() -> None:
+    """More may be ready than the kernel tells of at once; not all of that is served before the reactor's own."""
+    reactor = EPollReactor()
+    poller = NestedPoller(reactor, lambda: None, TwoAtOnce())
+    pairs = [socket.socketpair() for _ in range(9)]
+    for left, _ in pairs:
+        poller.set_reader(left.fileno(), lambda: None)
+    pairs[0][1].send(b"x")
+    assert poller.collect() == 1
+    assert poller.has_served_its_share(1)
+    for _, right in pairs[1:]:
+        right.send(b"x")
+    assert poller.collect() == 2
+    assert not poller.has_served_its_share(2)
+    assert poller.has_served_its_share(3)
+    poller.close()
+    for left, right in pairs:
+        left.close()
+        right.close()
+    _reactors.dispose_private_reactor(reactor)

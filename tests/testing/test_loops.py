@@ -84,6 +84,6 @@ def test_each_loop_has_a_new_reactor_of_the_kind(kind: str) -> None:
 def test_an_unknown_kind_is_told_before_any_loop_is_made() -> None:
     """The message says which there are."""
     with pytest.raises(
-        ValueError, match="^no private reactor of the kind 'nonsense' can be made here; known are epoll"
+        ValueError, match="^no private reactor of the kind 'nonsense' can be made here; known are txasync, epoll"
     ):
         loop_factory_on("nonsense")

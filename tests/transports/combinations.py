@@ -1,5 +1,5 @@
 """
-Four of the twelve ways to run a loop: each reactor, each poller, each mode.
+Five of the fourteen ways to run a loop: each reactor, each poller, each mode.
 
 What a transport does depends on its poller, whose own tests run on all of them, and on little else.
 """
@@ -20,8 +20,9 @@ class Combination(NamedTuple):
 
 
 COMBINATIONS = (
-    Combination("epoll", "nested", "asyncio-first"),
-    Combination("epoll", "nested", "reactor-first"),
+    Combination("epoll", "own", "asyncio-first"),
+    Combination("epoll", "own", "reactor-first"),
     Combination("poll", "per-descriptor", "reactor-first"),
-    Combination("select", "nested", "asyncio-first"),
+    Combination("select", "own", "asyncio-first"),
+    Combination("txasync", "own", "reactor-first"),
 )

@@ -8,6 +8,7 @@ from ._log_to_stdlib import log_to_stdlib
 from ._log_to_twisted import TwistedHandler, log_to_twisted
 from ._server_service import ServerService
 from ._services import TaskService
+from ._whole import import_on_demand_parts
 
 __all__ = [
     "ClientService",
@@ -18,3 +19,5 @@ __all__ = [
     "log_to_stdlib",
     "log_to_twisted",
 ]
+
+import_on_demand_parts()

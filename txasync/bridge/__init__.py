@@ -7,13 +7,30 @@ there. Explicit functions turn each side's promise of a result into the other's.
 
 from __future__ import annotations
 
-from ._context import with_context
-from ._deferreds import as_deferred, deferred_coroutine
+from typing import TYPE_CHECKING
+
+from .._lazy_names import lazy_names
 from ._explaining import TaskStep, explain_bad_yield
-from ._futures import as_future
-from ._iteration import AsyncConsumer, produce
 from ._tasks import awaits_deferreds, eager_task_factory, task_factory
-from ._threads import run_in_reactor_thread
+
+# What no loop needs takes 1 ms to import.
+if TYPE_CHECKING:
+    from ._context import with_context
+    from ._deferreds import as_deferred, deferred_coroutine
+    from ._futures import as_future
+    from ._iteration import AsyncConsumer, produce
+    from ._threads import run_in_reactor_thread
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "._context": ("with_context",),
+            "._deferreds": ("as_deferred", "deferred_coroutine"),
+            "._futures": ("as_future",),
+            "._iteration": ("AsyncConsumer", "produce"),
+            "._threads": ("run_in_reactor_thread",),
+        },
+    )
 
 __all__ = [
     "AsyncConsumer",

@@ -6,7 +6,7 @@ import re
 
 __all__ = ["TaskStep", "explain_bad_yield"]
 
-_BAD_YIELD = re.compile(r"Task got bad yield: <\w*Deferred\w* at 0x")
+_BAD_YIELD = r"Task got bad yield: <\w*Deferred\w* at 0x"
 _ADVICE = (
     "a Deferred can be awaited only in tasks that txasync's task factories make: leave the loop the one it had, or set "
     "txasync.task_factory or txasync.eager_task_factory; or await txasync.as_future(deferred)"
@@ -22,5 +22,5 @@ A task that gets something that it cannot wait for has the loop call its next st
 
 def explain_bad_yield(error: RuntimeError) -> None:
     """Add what to do to *error*, which the step of a task holds, if it is asyncio's for a Deferred."""
-    if _BAD_YIELD.match(str(error)):
+    if re.match(_BAD_YIELD, str(error)):
         error.args = (f"{error}; {_ADVICE}",)

@@ -18,6 +18,7 @@ from ._nested import NestedPoller
 from ._poller import Callback, Poller
 from ._reactor_readers import InternalReaders
 from ._selector import PollerSelector
+from ._shared import ReactorsEvent, SharedPoller, SharedSet
 
 __all__ = [
     "READ",
@@ -29,6 +30,9 @@ __all__ = [
     "Poller",
     "PollerFactory",
     "PollerSelector",
+    "ReactorsEvent",
+    "SharedPoller",
+    "SharedSet",
     "for_reactor",
 ]
 
@@ -38,7 +42,9 @@ PollerFactory = Callable[[Any, Callable[[], None]], Poller]
 
 def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:
     """
-    Make the poller that suits *reactor*: nested where the platform's poll object can be, else per descriptor.
+    Make the poller that suits *reactor*.
+
+    It is shared where the reactor shares, nested where the platform's poll object can be, else per descriptor.
 
     Args:
         reactor: Any ``IReactorFDSet``.
@@ -56,6 +62,9 @@ def for_reactor(reactor: Any, on_ready: Callable[[], None]) -> Poller:
             f"txasync needs a reactor that watches file descriptors (IReactorFDSet); got {reactor!r}, which does not: "
             f"use one of Twisted's epoll, poll, select, kqueue or gi reactors, or MemoryReactorClock in tests"
         )
+    sharing: Any = reactor
+    if isinstance(getattr(sharing, "shared_set", None), SharedSet):
+        return SharedPoller(sharing, on_ready)
     if nestable_set_class() is None:  # pragma: no cover  # neither Linux nor a BSD
         return PerDescriptorPoller(reactor, on_ready)
     return NestedPoller(reactor, on_ready)

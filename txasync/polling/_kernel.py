@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["READ", "WRITE", "KernelSet", "NestableSet", "PollSet", "nestable_set_class"]
 
@@ -30,6 +31,7 @@ class KernelSet(abc.ABC):
         writes: The bits of an event that concern the writer. An error or a hang-up concerns both, as in the standard
             library's selectors.
         data: The event of a descriptor that is readable, and nothing else.
+        most_at_once: How many descriptors `ready` returns at most. Those that are left come first next time.
         ready: Called with a number of seconds to wait at most (None: for ever), returns what is ready, as pairs of fd
             and event.
     """
@@ -37,6 +39,7 @@ class KernelSet(abc.ABC):
     reads: int
     writes: int
     data: int
+    most_at_once: int
     ready: Callable[[float | None], list[tuple[int, int]]]
 
     @abc.abstractmethod
@@ -70,6 +73,7 @@ class PollSet(KernelSet):
     reads = ~select.POLLOUT
     writes = ~select.POLLIN
     data = select.POLLIN
+    most_at_once = sys.maxsize
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -102,15 +106,22 @@ class PollSet(KernelSet):
 if sys.platform == "linux":
 
     class EpollSet(NestableSet):
-        """epoll(7)."""
+        """
+        epoll(7).
+
+        Args:
+            epoll: What the set is to own. Default: a new ``select.epoll``.
+        """
 
         reads = ~select.EPOLLOUT
         writes = ~select.EPOLLIN
         data = select.EPOLLIN
+        # What epoll.poll() asks for unless it is told a number.
+        most_at_once = 1023
         _EVENTS = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
 
-        def __init__(self) -> None:
-            self._epoll = select.epoll()
+        def __init__(self, epoll: Any = None) -> None:
+            self._epoll = select.epoll() if epoll is None else epoll
             self.ready = self._epoll.poll
 
         def fileno(self) -> int:
@@ -143,6 +154,7 @@ if sys.platform != "linux" and sys.platform != "win32" and hasattr(select, "kque
         reads = READ
         writes = WRITE
         data = READ
+        most_at_once = BATCH
 
         def __init__(self) -> None:
             self._kqueue = select.kqueue()

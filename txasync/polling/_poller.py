@@ -58,8 +58,8 @@ class Poller(abc.ABC):
         """READ, WRITE, both or neither, as there are callables for *fd*."""
 
     @abc.abstractmethod
-    def collect(self, timeout_s: float | None = 0.0) -> bool:
-        """Look which descriptors are ready, waiting *timeout_s* seconds at most (None: for ever); true if any is."""
+    def collect(self, timeout_s: float | None = 0.0) -> int:
+        """Look which descriptors are ready, waiting *timeout_s* seconds at most (None: for ever); how many are."""
 
     @abc.abstractmethod
     def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
@@ -68,6 +68,16 @@ class Poller(abc.ABC):
 
         Args:
             call: Called with each callable instead, to do it in its own way.
+        """
+
+    @abc.abstractmethod
+    def has_served_its_share(self, events: int) -> bool:
+        """
+        Whether the reactor's own descriptors should have their turn, after *events* in this one.
+
+        That is when all that was ready has been served; or, where more was ready than the kernel tells of at once, a
+        third of all descriptors. A transport of Twisted's takes three turns for a message and its answer: it reads the
+        one, sends the other in the next, and in the third it can read what its peer has sent upon that.
         """
 
     @abc.abstractmethod

@@ -67,10 +67,10 @@ class SetPoller(Poller):
         if not interest:
             self._removed_in_batch.add(fd)
 
-    def collect(self, timeout_s: float | None = 0.0) -> bool:
+    def collect(self, timeout_s: float | None = 0.0) -> int:
         self._removed_in_batch.clear()
         self._batch = batch = self._ask(timeout_s)
-        return len(batch) > 0
+        return len(batch)
 
     def dispatch(self, call: Callable[[Callback], object] | None = None) -> None:
         # A number that was removed since the batch was collected may belong to another file by now.
@@ -80,9 +80,8 @@ class SetPoller(Poller):
         for fd, event in self._batch:
             if removed and fd in removed:
                 continue
-            if event == data:  # most often
-                if fd in readers:
-                    readers[fd]()
+            if event == data and fd in readers:  # most often
+                readers[fd]()
             else:
                 self._tell(fd, event, call)
 
@@ -92,6 +91,9 @@ class SetPoller(Poller):
                 callback = callbacks.get(fd)
                 if callback is not None:
                     callback() if call is None else call(callback)
+
+    def has_served_its_share(self, events: int) -> bool:
+        return len(self._batch) < self._set.most_at_once or 3 * events >= len(self._readers)
 
     def close(self) -> None:
         self._readers.clear()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._lazy_names import lazy_names
+
+# Each is for another test runner.
 if TYPE_CHECKING:
     from ._leaks import LeakCheck
     from ._logged_errors import LoggedError
@@ -11,6 +14,18 @@ if TYPE_CHECKING:
     from ._memory import MemoryNetwork, MemoryPeer, memory_loop
     from ._trial import AsyncTestCase
     from ._unittest import IsolatedAsyncioTestCase
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "._leaks": ("LeakCheck",),
+            "._logged_errors": ("LoggedError",),
+            "._loops": ("loop_factory", "loop_factory_on"),
+            "._memory": ("MemoryNetwork", "MemoryPeer", "memory_loop"),
+            "._trial": ("AsyncTestCase",),
+            "._unittest": ("IsolatedAsyncioTestCase",),
+        },
+    )
 
 __all__ = [
     "AsyncTestCase",
@@ -23,24 +38,3 @@ __all__ = [
     "loop_factory_on",
     "memory_loop",
 ]
-
-# Imported when they are asked for: each is for another test runner.
-_HOMES = {
-    "AsyncTestCase": "._trial",
-    "IsolatedAsyncioTestCase": "._unittest",
-    "LeakCheck": "._leaks",
-    "LoggedError": "._logged_errors",
-    "MemoryNetwork": "._memory",
-    "MemoryPeer": "._memory",
-    "loop_factory": "._loops",
-    "loop_factory_on": "._loops",
-    "memory_loop": "._memory",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name], __name__), name)

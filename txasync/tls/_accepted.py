@@ -23,10 +23,10 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._engine import Engine
-from ._stdlib import stdlib_engine
+if TYPE_CHECKING:
+    from ._engine import Engine
 
 __all__ = ["EngineMaker", "check_accepted", "default_server_hostname", "engine_maker"]
 
@@ -36,7 +36,7 @@ REFUSAL = (
     "Twisted takes (CertificateOptions, {creators}, IOpenSSLContextFactory)"
 )
 
-EngineMaker = Callable[["socket.socket | None"], Engine]
+EngineMaker = Callable[["socket.socket | None"], "Engine"]
 """Makes a connection's engine: on the socket, where it is given one and can, else in memory."""
 
 
@@ -56,6 +56,8 @@ def engine_maker(given: Any, *, server_side: bool, server_hostname: str | None) 
     if given is True and not server_side:
         given = _default_context(server_hostname)
     if isinstance(given, ssl.SSLContext):
+        from ._stdlib import stdlib_engine
+
         name = None if server_side else server_hostname or None
         return lambda sock: stdlib_engine(given, server_side, name, sock)
     from ._creators import connection_maker

@@ -30,6 +30,13 @@ import txasync
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 
+REACTOR_MODULES = {
+    "txasync": "txasync.reactor",
+    "epoll": "twisted.internet.epollreactor",
+    "poll": "twisted.internet.pollreactor",
+    "select": "twisted.internet.selectreactor",
+}
+
 TIMEOUT_S = 60
 LAST_TASKS_TIMEOUT_S = 10.0
 
@@ -42,10 +49,10 @@ def import_module_of(scenario_name: str) -> tuple[ModuleType, str]:
 
 def install_reactor(name: str) -> Any:
     """Make the reactor of this name the process's own."""
-    importlib.import_module(f"twisted.internet.{name}reactor").install()
+    importlib.import_module(REACTOR_MODULES[name]).install()
     from twisted.internet import reactor
 
-    assert type(reactor).__module__ == f"twisted.internet.{name}reactor", reactor
+    assert type(reactor).__module__ == REACTOR_MODULES[name], reactor
     return reactor
 
 

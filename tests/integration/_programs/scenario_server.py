@@ -20,8 +20,8 @@ from . import run_scenario
 
 def next_request() -> Any:
     """The request that this process, a fork, is to run; None in the server, at its end."""
-    for reactor in ("epoll", "poll", "select"):
-        importlib.import_module(f"twisted.internet.{reactor}reactor")
+    for module in run_scenario.REACTOR_MODULES.values():
+        importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
         run_scenario.import_module_of(request["arguments"][2])
