@@ -179,7 +179,8 @@ def test_an_unknown_reactor_is_one_clear_line(fixtures_run: PytestRun) -> None:
     """The error of a parameter that names no reactor says which there are."""
     status, text = fixtures_run.outcomes["test_no_such_reactor[nonsense]"]
     assert status == "error"
-    wanted = "txasync_reactor: no private reactor of the kind 'nonsense' can be made here; known are txasync, epoll, poll, select"
+    kinds = "txasync, epoll, poll, select"
+    wanted = f"txasync_reactor: no private reactor of the kind 'nonsense' can be made here; known are {kinds}"
     assert text.splitlines()[1] == wanted
     assert "Traceback" not in text
 

@@ -5,8 +5,8 @@ They are all that Twisted makes for each of its reactors (the test cases of ``Re
 process's reactor waits, or does input and output: TCP, TLS, UDP, UNIX sockets, processes, standard input and output,
 threads, timers, inotify. What runs no reactor is left out, which is most of Twisted's suite: parsers, protocols on
 transports in memory, endpoints on fake reactors, the making of certificates. So are the tests of protocols, such as
-those of mail, names, web, spread and FTP, which passed alike when this was made; Conch's, which mostly start ``ssh`` and
-make keys; and trial's own.
+those of mail, names, web, spread and FTP, which passed alike when this was made; Conch's, which mostly start ``ssh``
+and make keys; and trial's own.
 """
 
 from __future__ import annotations
