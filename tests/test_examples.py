@@ -236,6 +236,18 @@ def test_one_coroutine_awaits_both_worlds(situation: list[str]) -> None:
         assert example.end() == (0, [])
 
 
+def test_one_reactor_serves_both_worlds() -> None:
+    """It tells what a message costs on either's transports."""
+    with Example([*PYTHON, "one_reactor_for_both.py"]) as example:
+        example.says("on SharedEPollReactor")
+        code, lines = example.end()
+    assert code == 0
+    assert [line.split(",")[0] for line in lines] == [
+        "Twisted's protocol: 5000 messages",
+        "asyncio's protocol: 5000 messages",
+    ]
+
+
 def test_each_kind_of_tls_context_talks_to_each() -> None:
     """By the right name; a wrong one is refused, whichever library checks it."""
     # Twisted passes pyOpenSSL's own objects to pyOpenSSL, which warns of it.

@@ -43,7 +43,7 @@ def loop_factory_on(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
     ``twisted.internet.reactor`` does not run on such a loop.
 
     Args:
-        kind: ``"epoll"``, ``"poll"`` or ``"select"``.
+        kind: ``"txasync"``, ``"epoll"``, ``"poll"`` or ``"select"``.
 
     Raises:
         ValueError: There is no such reactor here.
