@@ -132,7 +132,7 @@ class Rounds:
             elif not handle._cancelled:
                 self._loop._current_handle = handle
                 self._run_current_timed()
-        del handle
+        handle = context = step = None  # as in run_ready()
 
     def _run_current_timed(self) -> None:
         # The handle is not a variable here, for the same reason as in run().
