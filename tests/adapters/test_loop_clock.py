@@ -125,7 +125,7 @@ def test_a_cancelled_call_is_not_made(with_clock: Callable[[Body], None]) -> Non
 
 
 @pytest.mark.parametrize(
-    "put_off", [lambda call: call.reset(0.02), lambda call: call.delay(0.02)], ids=["reset", "delay"]
+    "put_off", [lambda call: call.reset(0.1), lambda call: call.delay(0.1)], ids=["reset", "delay"]
 )
 def test_a_call_is_put_off(put_off: Callable[[Any], None], with_clock: Callable[[Body], None]) -> None:
     """A call that is put off is made at its new time, not at its first one."""

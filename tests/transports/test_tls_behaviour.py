@@ -82,8 +82,8 @@ def test_a_peer_that_does_not_answer_close_notify_is_not_waited_for(way: Way) ->
         protocol = stage.protocol()
         peer = await connect(stage, protocol, ssl_shutdown_timeout=SHORT_S)
         protocol.attempt("write", b"all of it")
-        protocol.attempt("close")
         before = stage.loop.time()
+        protocol.attempt("close")
         await protocol.lost
         assert stage.loop.time() - before > 0.9 * SHORT_S
         await stage.drain(peer)
