@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -95,6 +96,17 @@ def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A reactor of each kind, not the process's own."""
     with disposable_reactor(request.param) as reactor:
         yield reactor
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected to each other, and do not block."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    yield left, right
+    left.close()
+    right.close()
 
 
 @pytest.fixture(params=POLLERS)

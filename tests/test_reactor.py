@@ -44,16 +44,6 @@ def loop(reactor: Any) -> Iterator[ReactorEventLoop]:
     loop.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    yield left, right
-    left.close()
-    right.close()
-
-
 Pair = tuple[socket.socket, socket.socket]
 
 

@@ -140,7 +140,7 @@ class CallbackLoop(SelectorEventLoop):
 
     @property
     def _scheduled(self) -> list[_private.TimerHandle]:
-        """asyncio's heap of timers, for whoever looks into it, or runs the timers himself, as nest_asyncio does."""
+        """asyncio's heap of timers, for whoever looks into it, as asyncio's own ``close()`` does."""
         return self._timers.lend()
 
     @_scheduled.setter

@@ -51,16 +51,6 @@ def bench(reactor: Any, poller_factory: PollerFactory) -> Iterator[Bench]:
     bench.poller.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    yield left, right
-    left.close()
-    right.close()
-
-
 Pair = tuple[socket.socket, socket.socket]
 
 

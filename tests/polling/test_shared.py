@@ -42,16 +42,6 @@ def shared(lost: list[int]) -> Iterator[SharedSet]:
     epoll.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    yield left, right
-    left.close()
-    right.close()
-
-
 def shares(shared: SharedSet) -> tuple[Share, Share]:
     return shared.reactors, shared.pollers
 
