@@ -40,6 +40,7 @@ FLOORS = [
         "_timers",
         "_timerfd",
         "_handles",
+        "_task_callbacks",
         "_error_log",
         "_wakeup",
         "_executor_futures",

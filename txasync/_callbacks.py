@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from . import _private
 from ._handles import Handle
 from ._private import SelectorEventLoop
+from ._task_callbacks import WAKEUP_NAME, TaskStep, WakeupType
 from ._ticker import Ticker
 from ._timers import Timers
-from .bridge import TaskStep, explain_bad_yield
+from .bridge import explain_bad_yield
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -55,9 +56,10 @@ class CallbackLoop(SelectorEventLoop):
         if self._debug or self._closed:
             handle = super().call_soon(callback, *args, context=context)
             self._forget_own_frame(handle)
-        elif type(callback) is TaskStep:
-            # By a task, which keeps no handle. What runs a step lets nothing out of it that is to be reported.
+        elif context is not None and type(callback) is TaskStep:
             self._ready.append((context, callback))
+        elif context is not None and type(callback) is WakeupType and callback.__name__ == WAKEUP_NAME:
+            self._ready.append((context, callback, args[0]))  # type: ignore[misc]  # it has a Future
         else:
             # What asyncio's does when there is nothing to check, without four calls.
             handle = Handle(callback, args, self, context)

@@ -6,7 +6,7 @@ import asyncio
 import asyncio.format_helpers
 import contextvars
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from . import _private
 
@@ -61,12 +61,16 @@ class Handle(asyncio.Handle):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            what = format_helpers._format_callback_source(self._callback, self._args)
-            self._loop.call_exception_handler(
-                {"message": f"Exception in callback {what}", "exception": error, "handle": self}
-            )
+            self.tell_of(error)
         # The traceback of an exception holds this frame.
         del self, args
+
+    def tell_of(self, error: BaseException) -> None:
+        """Tell the loop's exception handler of what the callback has raised."""
+        what = format_helpers._format_callback_source(self._callback, self._args)
+        self._loop.call_exception_handler(
+            {"message": f"Exception in callback {what}", "exception": error, "handle": self}
+        )
 
 
 class TimerHandle(_private.TimerHandle):
@@ -86,7 +90,8 @@ class TimerHandle(_private.TimerHandle):
     _source_traceback: None
 
     # The same as of a handle that is no timer.
-    _run: Callable[[TimerHandle], None] = Handle._run  # type: ignore[assignment]
+    _run: ClassVar[Callable[[TimerHandle], None]] = Handle._run  # type: ignore[assignment]
+    tell_of: ClassVar[Callable[[TimerHandle, BaseException], None]] = Handle.tell_of  # type: ignore[assignment]
 
     def cancel(self) -> None:
         if self._cancelled:

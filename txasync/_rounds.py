@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any
 
 from ._alarm import LONGEST_SLEEP_S
+from ._handles import Handle, TimerHandle
 from ._private import SelectorEventLoop
 from ._timers import MANY_TIMERS, NEVER, Timers
 from .polling import Callback, Poller
@@ -92,12 +93,29 @@ class Rounds:
         for _ in range(len(ready)):
             handle = ready.popleft()
             if type(handle) is tuple:
-                context, step = handle
-                context.run(step)
-            elif not handle._cancelled:
+                if len(handle) == 2:
+                    handle[0].run(handle[1])
+                else:
+                    handle[0].run(handle[1], handle[2])
+            elif handle._cancelled:
+                continue
+            elif type(handle) is Handle or type(handle) is TimerHandle:
+                # What their _run() does, without a frame for that.
+                try:
+                    if not handle._args:
+                        handle._context.run(handle._callback)
+                    elif len(handle._args) == 1:
+                        handle._context.run(handle._callback, handle._args[0])
+                    else:
+                        handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    handle.tell_of(error)
+            else:
                 handle._run()
         # This frame may live on in the traceback of an exception; what has run is not to live with it.
-        handle = context = step = None
+        handle = None
 
     def _dispatch(self) -> None:
         try:
@@ -124,15 +142,14 @@ class Rounds:
     def _run_ready_timed(self) -> None:
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
-            if type(handle) is tuple:  # of a task whose step was due when debug mode began
-                context, step = handle
-                handle = asyncio.Handle(step, (), self._loop, context)
+            if type(handle) is tuple:  # of a task that was to run when debug mode began
+                handle = asyncio.Handle(handle[1], handle[2:], self._loop, handle[0])
             if handle is self._turn_of_descriptors:
                 handle._run()
             elif not handle._cancelled:
                 self._loop._current_handle = handle
                 self._run_current_timed()
-        handle = context = step = None  # as in run_ready()
+        handle = None  # as in run_ready()
 
     def _run_current_timed(self) -> None:
         # The handle is not a variable here, for the same reason as in run().

@@ -188,9 +188,13 @@ class Ticker:
 
     def _run_quietly(self) -> None:
         """Run what is ready, and what that makes ready, for a short time, without a look at descriptors and timers."""
+        if not self._quiet_s:
+            return
+        ready = self._ready
+        run_ready = self._run_ready
         until = monotonic() + self._quiet_s
-        while self._quiet_s and self._ready and not self.stopping:
-            self._run_ready()
+        while ready and not self.stopping:
+            run_ready()
             if monotonic() >= until:
                 break
 

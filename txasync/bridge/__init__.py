@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._lazy_names import lazy_names
-from ._explaining import TaskStep, explain_bad_yield
+from ._explaining import explain_bad_yield
 from ._tasks import awaits_deferreds, eager_task_factory, task_factory
 
 # What no loop needs takes 1 ms to import.
@@ -34,7 +34,6 @@ else:
 
 __all__ = [
     "AsyncConsumer",
-    "TaskStep",
     "as_deferred",
     "as_future",
     "awaits_deferreds",

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TaskStep", "explain_bad_yield"]
+__all__ = ["explain_bad_yield"]
 
 _BAD_YIELD = r"Task got bad yield: <\w*Deferred\w* at 0x"
 _ADVICE = (
     "a Deferred can be awaited only in tasks that txasync's task factories make: leave the loop the one it had, or set "
     "txasync.task_factory or txasync.eager_task_factory; or await txasync.as_future(deferred)"
 )
-
-TaskStep: type | None = next((kind for kind in object.__subclasses__() if kind.__name__ == "TaskStepMethWrapper"), None)
-"""
-The type of what asyncio's tasks give to `call_soon`; it is in C, and has no public name.
-
-A task that gets something that it cannot wait for has the loop call its next step, which holds an error to raise.
-"""
 
 
 def explain_bad_yield(error: RuntimeError) -> None:
