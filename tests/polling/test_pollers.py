@@ -13,7 +13,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 
 from txasync import _reactors
-from txasync.polling import NestedPoller, PerDescriptorPoller, Poller, PollerFactory, SharedPoller, for_reactor
+from txasync.polling import NestedPoller, Poller, PollerFactory, SharedPoller, for_reactor
 from txasync.polling._kernel import EpollSet
 from txasync.reactor import SharedEPollReactor
 
@@ -214,8 +214,6 @@ def test_a_number_reused_in_a_batch_is_not_taken_for_the_old_one(bench: Bench) -
 
 def test_a_number_that_was_closed_without_removal_is_the_new_owners(bench: Bench) -> None:
     """The old callable is forgotten and the new one fires."""
-    if isinstance(bench.poller, PerDescriptorPoller) and isinstance(bench.reactor, EPollReactor):
-        pytest.skip("EPollReactor itself goes deaf (twisted#6373); for_reactor() never chooses this pair")
     first = socket.socketpair()
     fd = first[0].fileno()
     bench.poller.set_reader(fd, bench.note("old"))
