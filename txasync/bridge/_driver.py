@@ -36,8 +36,8 @@ def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[
     return types.FunctionType(code.replace(co_flags=flags), function.__globals__, function.__name__)
 
 
-def _step(send: Callable[[None], Any]) -> Any:
-    return send(None)
+def _step(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return coroutine.send(None)
 
 
 @_making_coroutines
@@ -48,7 +48,6 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
     Begin it by ``send(None)``: then what the task throws into it before *coroutine* has begun - a cancellation - is
     thrown into *coroutine*, as it would be without us.
     """
-    send = coroutine.send
     yielded = None
     try:
         while True:
@@ -60,7 +59,7 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
                 except BaseException as error:
                     resume = throwing(error)
                 else:
-                    yielded = _step(send) if _HAS_CALL_GRAPHS else send(None)
+                    yielded = _step(coroutine) if _HAS_CALL_GRAPHS else coroutine.send(None)
                     continue
             else:
                 wait: Any = None
@@ -77,7 +76,7 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
                 else:
                     if wait.reads_itself():
                         wait = None
-                        yielded = _step(send) if _HAS_CALL_GRAPHS else send(None)
+                        yielded = _step(coroutine) if _HAS_CALL_GRAPHS else coroutine.send(None)
                         continue
                     resume = wait.over()
                 wait = None
