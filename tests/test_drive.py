@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import protocol
+from twisted.protocols import wire
 
 from txasync import ReactorEventLoop
 
@@ -41,14 +42,6 @@ class Echo(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
-
-
-class TwistedEcho(protocol.Protocol):
-    """Sends back what comes."""
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
         self.transport.write(data)
 
 
@@ -136,7 +129,7 @@ class TestInARunOfSomebodyElse:
 
         async def talk_to_twisted() -> None:
             ours, theirs = socket.socketpair()
-            factory = protocol.Factory.forProtocol(TwistedEcho)
+            factory = protocol.Factory.forProtocol(wire.Echo)
             run.reactor.adoptStreamConnection(ours.fileno(), ours.family, factory)
             ours.close()
             theirs.setblocking(False)

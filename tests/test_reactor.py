@@ -17,6 +17,7 @@ import pytest
 from twisted.internet import error, protocol
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReactorFDSet
+from twisted.protocols import wire
 from zope.interface.verify import verifyObject
 
 import txasync
@@ -64,14 +65,6 @@ class Reader:
 
     def connectionLost(self, reason: Any) -> None:
         self.reactor.removeReader(self)
-
-
-class Echo(protocol.Protocol):
-    """Sends back what comes."""
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
 
 
 def child(program: str, *arguments: str, status: int | None = 0) -> tuple[str, str]:
@@ -485,7 +478,7 @@ async def talk(loop: ReactorEventLoop, reactor: Any, times: int) -> None:
     ours.setblocking(False)
     theirs.setblocking(False)
     with ours, theirs:
-        reactor.adoptStreamConnection(ours.fileno(), ours.family, protocol.Factory.forProtocol(Echo))
+        reactor.adoptStreamConnection(ours.fileno(), ours.family, protocol.Factory.forProtocol(wire.Echo))
         for _ in range(times):
             await loop.sock_sendall(theirs, b"ping")
             assert await loop.sock_recv(theirs, 100) == b"ping"

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from twisted.internet import error, protocol, ssl
 from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.protocols import wire
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python import context, log
 from zope.interface import implementer
@@ -328,7 +329,7 @@ def test_clients_that_connect_and_that_do_not(same: Same) -> None:
                 stage.note("client lost", reason.type)
 
         made = Client(stage)
-        echo = protocol.Factory.forProtocol(Echo)
+        echo = protocol.Factory.forProtocol(wire.Echo)
         listening = stage.reactor.listenTCP(0, echo, interface="127.0.0.1")
         port = listening.getHost().port
         stage.reactor.connectTCP("127.0.0.1", port, Clients(), timeout=10)
@@ -343,14 +344,6 @@ def test_clients_that_connect_and_that_do_not(same: Same) -> None:
         stage.trace = [entry for entry in stage.trace if entry[0] != "log"]
 
     assert tags(same(scenario)) == ["made", "received", "lost", "client lost", "failed"]
-
-
-class Echo(protocol.Protocol):
-    """Sends back what comes."""
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
 
 
 def test_tls_over_connections(same: Same) -> None:

@@ -8,7 +8,6 @@ has ended, and which one was running, even if this process is killed.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import fnmatch
 import gc
 import importlib
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from tests.conformance import left_out, our_loops
+from tests.progress_lines import ProgressLines
 
 PACKAGE = "test.test_asyncio"
 
@@ -32,33 +32,22 @@ class _Result(unittest.TestResult):
 
     def __init__(
         self,
-        stream: TextIO,
+        lines: ProgressLines,
         loop_class: Any,
         recording: our_loops.Recording,
         *,
-        time_limit_s: float,
         collect_garbage: bool,
     ) -> None:
         super().__init__()
-        self._stream = stream
+        self._lines = lines
         self._loop_class = loop_class
         self._recording = recording
-        self._time_limit_s = time_limit_s
         self._collect_garbage = collect_garbage
         self._seen: dict[str, Any] = {}
         self._outcome = "passed"
         self._details: list[str] = []
         self._complaints: list[str] = []
         self._began = 0.0
-
-    def write(self, **line: Any) -> None:
-        """Write one line, at once."""
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
-
-    def limit_time(self) -> None:
-        """Begin a new time limit, at the end of which the process tells where it is and ends."""
-        faulthandler.dump_traceback_later(self._time_limit_s, exit=True)
 
     def complain(self, complaint: str) -> None:
         """Note a warning, or an exception that nobody caught."""
@@ -70,15 +59,15 @@ class _Result(unittest.TestResult):
         self._recording.rounds = 0
         self._outcome, self._details, self._complaints = "passed", [], []
         self._began = time.monotonic()
-        self.write(started=_name(test))
-        self.limit_time()
+        self._lines.write(started=_name(test))
+        self._lines.limit_time()
 
     def stopTest(self, test: unittest.TestCase) -> None:
         # What a failed test has left is not to be found in the midst of another one that looks for warnings.
         if self._collect_garbage or self._outcome not in ("passed", "skipped"):
             gc.collect()
-        self.limit_time()  # what follows may be a tearDownClass, or the end of the process
-        self.write(
+        self._lines.limit_time()  # what follows may be a tearDownClass, or the end of the process
+        self._lines.write(
             ended=_name(test),
             outcome=self._outcome,
             rounds=self._recording.rounds,
@@ -94,7 +83,7 @@ class _Result(unittest.TestResult):
             self._outcome = outcome
             self._details.append(details)
         else:  # setUpModule or the like
-            self.write(ended=_name(test), outcome=outcome, rounds=0, seconds=0.0, details=details, complaints=[])
+            self._lines.write(ended=_name(test), outcome=outcome, rounds=0, seconds=0.0, details=details, complaints=[])
 
     def addError(self, test: Any, error: Any) -> None:
         self._failed(test, "error", error)
@@ -115,7 +104,9 @@ class _Result(unittest.TestResult):
             self._outcome = "skipped"
             self._details.append(reason)
         else:
-            self.write(ended=_name(test), outcome="skipped", rounds=0, seconds=0.0, details=reason, complaints=[])
+            self._lines.write(
+                ended=_name(test), outcome="skipped", rounds=0, seconds=0.0, details=reason, complaints=[]
+            )
 
 
 def _name(test: Any) -> str:
@@ -133,7 +124,7 @@ def _tests(suite: Any) -> Iterator[unittest.TestCase]:
             yield test
 
 
-def _chosen(module: Any, module_name: str, arguments: argparse.Namespace, result: _Result) -> unittest.TestSuite:
+def _chosen(module: Any, module_name: str, arguments: argparse.Namespace, lines: ProgressLines) -> unittest.TestSuite:
     """The tests to run; those that are not are written down."""
     same = {entry.test_class: entry for entry in left_out.SAME_TESTS if entry.module == module_name}
     hanging = [entry.tests for entry in left_out.applying(module_name) if entry.hangs]
@@ -144,9 +135,9 @@ def _chosen(module: Any, module_name: str, arguments: argparse.Namespace, result
         if name in done or (arguments.k and not _matches(name, arguments.k)):
             continue
         if type(test).__name__ in same:
-            result.write(ended=name, outcome="same")
+            lines.write(ended=name, outcome="same")
         elif arguments.configuration != "stock" and any(fnmatch.fnmatchcase(name, pattern) for pattern in hanging):
-            result.write(ended=name, outcome="left out")
+            lines.write(ended=name, outcome="left out")
         else:
             suite.addTest(test)
     return suite
@@ -160,27 +151,22 @@ def _run(arguments: argparse.Namespace, stream: TextIO) -> None:
     (configuration,) = (each for each in our_loops.CONFIGURATIONS if each.name == arguments.configuration)
     recording = our_loops.Recording()
     loop_class = our_loops.recording_loop(configuration, recording)
-    result = _Result(
-        stream,
-        loop_class,
-        recording,
-        time_limit_s=arguments.time_limit,
-        collect_garbage=arguments.collect_garbage,
-    )
+    lines = ProgressLines(stream, arguments.time_limit)
+    result = _Result(lines, loop_class, recording, collect_garbage=arguments.collect_garbage)
     _hear_complaints(result)
-    result.limit_time()
+    lines.limit_time()
     our_loops.set_policy(loop_class)
     try:
         module = importlib.import_module(f"{PACKAGE}.{arguments.module}")
     except unittest.SkipTest as skip:
-        result.write(skipped_module=str(skip))
+        lines.write(skipped_module=str(skip))
         return
     our_loops.put_in(module, loop_class)
     # Many tests collect garbage, some of them a hundred times; what was imported until now never is any.
     gc.collect()
     gc.freeze()
-    _chosen(module, arguments.module, arguments, result).run(result)
-    result.write(finished=True)
+    _chosen(module, arguments.module, arguments, lines).run(result)
+    lines.write(finished=True)
 
 
 def _hear_complaints(result: _Result) -> None:

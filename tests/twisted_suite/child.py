@@ -9,7 +9,6 @@ goes on behind that test.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import fnmatch
 import json
 import sys
@@ -17,13 +16,14 @@ import time
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.python.failure import Failure
 from twisted.trial.reporter import TestResult
 from twisted.trial.runner import ErrorHolder, TestLoader, TrialRunner
 
+from tests.progress_lines import ProgressLines
 from tests.twisted_suite import chosen, under_test
 
 Tests = unittest.TestCase | unittest.TestSuite
@@ -34,40 +34,29 @@ class Outcomes(TestResult):
     Writes what happens.
 
     Args:
-        stream: The lines go here.
+        lines: They go here.
         class_name: The name of the reactor's class, which is not part of an outcome.
-        time_limit_s: A test that takes longer ends the process, which tells where it is.
     """
 
-    def __init__(self, stream: TextIO, class_name: str, time_limit_s: float) -> None:
+    def __init__(self, lines: ProgressLines, class_name: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # it has no annotations
-        self._stream = stream
+        self._lines = lines
         self._class_name = class_name
-        self._time_limit_s = time_limit_s
         self._outcomes: list[str] = []
         self._details: list[str] = []
         self._began = 0.0
-
-    def write(self, **line: Any) -> None:
-        """Write one line, at once."""
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
-
-    def limit_time(self) -> None:
-        """Begin a new time limit."""
-        faulthandler.dump_traceback_later(self._time_limit_s, exit=True)
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)  # type: ignore[no-untyped-call]  # it has no annotations
         self._outcomes, self._details = [], []
         self._began = time.monotonic()
         under_test.met.starts = under_test.met.journeys = 0
-        self.write(began=test.id())
-        self.limit_time()
+        self._lines.write(began=test.id())
+        self._lines.limit_time()
 
     def stopTest(self, test: Any) -> None:
-        self.limit_time()  # what follows may be the end of the process
-        self.write(
+        self._lines.limit_time()  # what follows may be the end of the process
+        self._lines.write(
             ended=test.id(),
             outcome=", ".join(sorted(set(self._outcomes))) or "nothing",
             starts=under_test.met.starts,
@@ -130,8 +119,9 @@ def main() -> None:
     under_test.set_up(configuration)
     ReactorBuilder._reactors = [f"{under_test.__name__}.{under_test.ReactorUnderTest.__name__}"]
     with open(arguments.results, "a") as stream:
-        outcomes = Outcomes(stream, configuration.class_name, arguments.time_limit)
-        outcomes.limit_time()
+        lines = ProgressLines(stream, arguments.time_limit)
+        outcomes = Outcomes(lines, configuration.class_name)
+        lines.limit_time()
         tests = list(_flat(TestLoader().loadByNames(arguments.names)))
         for test in tests:
             if isinstance(test, ErrorHolder):  # it stands for what cannot be imported, and fails on any reactor
@@ -144,7 +134,7 @@ def main() -> None:
             and not any(fnmatch.fnmatchcase(test.id(), pattern) for pattern in arguments.leave_out)
         )
         TrialRunner(lambda *_: outcomes, stream=sys.stderr).run(suite)
-        outcomes.write(finished=True)
+        lines.write(finished=True)
 
 
 if __name__ == "__main__":
