@@ -43,6 +43,7 @@ PRIVATE_NAMES = (
     PrivateName(_LOOP, "_check_callback", "as above"),
     PrivateName(_LOOP, "_task_factory", "looked at for each task: get_task_factory() takes a call"),
     PrivateName("asyncio.Task", "_coro", "what stacks and representations show: the coroutine, not what drives it"),
+    PrivateName("asyncio.Future", "_asyncio_future_blocking", "how a Future tells a task that it is awaited"),
     PrivateName("asyncio.Task", "_source_traceback", "debug mode names the caller's frame, not ours"),
     PrivateName(_LOOP, "_clock_resolution", "a timer is due if it is so within the clock's resolution"),
     PrivateName(_LOOP, "_closed", "looked at for each callback: is_closed() takes a call"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._lazy_names import lazy_names
 from ._explaining import explain_bad_yield
-from ._tasks import awaits_deferreds, eager_task_factory, task_factory
+from ._task_factories import awaits_deferreds, eager_task_factory, task_factory
 
 # What no loop needs takes 1 ms to import.
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from .. import _loops, _reactors
 from ._failures import as_failure
-from ._tasks import task_factory
+from ._task_factories import task_factory
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec

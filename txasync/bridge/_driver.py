@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from twisted.internet import defer
 
-from ._waiting import Wait, throwing
+from ._task import Task
+from ._waiting import Resume, Wait, throwing
 
-__all__ = ["coroutine_of", "driver"]
+__all__ = ["driver"]
 
 _T = TypeVar("_T")
 
@@ -40,33 +41,53 @@ def _step(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return coroutine.send(None)
 
 
+def _wait_for_the_first_step(_coroutine: Coroutine[Any, Any, Any]) -> None:
+    pass
+
+
 @_making_coroutines
-def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the decorator does
+def driver(coroutine, loop):  # type: ignore[no-untyped-def]  # no type tells what the decorator does
     """
     Return a coroutine, for a task, that does what *coroutine* does and can await Deferreds.
 
-    Begin it by ``send(None)``: then what the task throws into it before *coroutine* has begun - a cancellation - is
-    thrown into *coroutine*, as it would be without us.
+    Begin it by ``send(None)``, which does not begin *coroutine*: then what the task throws into it before its first
+    step - a cancellation - is thrown into *coroutine*, as it would be without us.
+
+    Args:
+        coroutine: The coroutine.
+        loop: The task's loop.
     """
-    yielded = None
+    yielded: Any = None
+    resume: Resume | None = _wait_for_the_first_step
     try:
         while True:
-            if yielded is None or type(yielded) is _Future or not isinstance(yielded, _Deferred):
+            # Not in a handler: the error there would become the context of whatever the coroutine raises next.
+            if resume is None:
+                yielded = coroutine.send(None) if not _HAS_CALL_GRAPHS else _step(coroutine)
+            else:
+                try:
+                    yielded = resume(coroutine)
+                finally:
+                    resume = None
+            # The usual ones first: to have isinstance() say no takes longer than all else here.
+            if (
+                yielded is None
+                or type(yielded) is _Future
+                or type(yielded) is Task
+                or not isinstance(yielded, _Deferred)
+            ):
                 try:
                     yield yielded
                 except GeneratorExit:
                     raise  # the coroutine is let go, and Python closes it, or warns that it was never awaited
                 except BaseException as error:
                     resume = throwing(error)
-                else:
-                    yielded = _step(coroutine) if _HAS_CALL_GRAPHS else coroutine.send(None)
-                    continue
             else:
                 wait: Any = None
                 try:
-                    wait = Wait(yielded)
+                    wait = Wait(yielded, loop)
                     yielded = None
-                    yield from wait.future
+                    yield wait.future
                 except GeneratorExit:
                     raise
                 except asyncio.CancelledError as error:
@@ -74,17 +95,8 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
                 except RuntimeError as error:
                     resume = throwing(error)
                 else:
-                    if wait.reads_itself():
-                        wait = None
-                        yielded = _step(coroutine) if _HAS_CALL_GRAPHS else coroutine.send(None)
-                        continue
                     resume = wait.over()
                 wait = None
-            # Not in a handler: the error would become the context of whatever the coroutine raises next.
-            try:
-                yielded = resume(coroutine)
-            finally:
-                del resume
     except StopIteration as stop:
         return stop.value
     except defer.CancelledError as error:
@@ -92,9 +104,3 @@ def driver(coroutine):  # type: ignore[no-untyped-def]  # no type tells what the
         raise asyncio.CancelledError(*error.args) from error
     finally:
         yielded = None  # else the error that it may hold, and this frame of its traceback, would keep each other alive
-
-
-def coroutine_of(driving: Any) -> Coroutine[Any, Any, Any]:
-    """The coroutine that a `driver`, which has not ended, goes through."""
-    coroutine: Coroutine[Any, Any, Any] = driving.cr_frame.f_locals["coroutine"]
-    return coroutine

@@ -17,11 +17,13 @@ def check_that_a_reactor_runs(loop: asyncio.AbstractEventLoop, deferred: Deferre
     """
     Check that *deferred*, which a task of *loop* awaits, has a reactor that may fire it.
 
+    Args:
+        loop: Not one of ours: such a one runs only while its reactor does, and in its thread.
+        deferred: The Deferred.
+
     Raises:
         RuntimeError: No reactor runs in this thread.
     """
-    if getattr(loop, "reactor", None) is not None:
-        return  # one of ours, which runs only while its reactor does, and in its thread
     reactor: Any = _reactors.installed_reactor()
     if not _runs(reactor):
         raise RuntimeError(

@@ -20,11 +20,11 @@ _Coroutine = Coroutine[Any, Any, Any]
 Resume = Callable[[_Coroutine], Any]
 """Goes on with a coroutine that waits for a Deferred; returns what it yields next."""
 
-_NOTHING = object()
+_NOTHING: Any = object()
+_TOO_LATE: Any = object()
 _AWAIT = Deferred.__iter__.__code__  # that of __await__, too
 
 _Future = asyncio.Future
-_get_running_loop = asyncio.get_running_loop
 
 
 class Wait:
@@ -41,40 +41,45 @@ class Wait:
 
     Args:
         deferred: What a coroutine of the running task awaits.
+        loop: The task's loop.
 
     Raises:
         RuntimeError: No reactor runs in this thread.
 
     Attributes:
-        future: What the task is to wait for: done as soon as there is a result.
+        future: What the task is to wait for: done as soon as there is a result. The driver yields it as it is.
     """
 
-    # Not slots: what most waits do not need costs them nothing.
-    _result: Any = _NOTHING
-    _traceback: Any = None
-    _abandoned = False
+    __slots__ = ("_deferred", "_failed", "_result", "_traceback", "future")
 
-    def __init__(self, deferred: Deferred[Any]) -> None:
-        loop = _get_running_loop()
-        check_that_a_reactor_runs(loop, deferred)
+    _traceback: Any  # of a result that is a failure: the Deferred takes it off when its callbacks have run
+
+    def __init__(self, deferred: Deferred[Any], loop: Any) -> None:
+        if not hasattr(loop, "reactor"):  # else it is one of ours, which runs only while its reactor does
+            check_that_a_reactor_runs(loop, deferred)
+        future: Any = _Future(loop=loop)
+        future._asyncio_future_blocking = True
         self._deferred = deferred
-        self.future: asyncio.Future[None] = _Future(loop=loop)
+        self.future: asyncio.Future[None] = future
+        self._result: Any = _NOTHING
+        self._failed = False
         deferred.addBoth(self._arrived)
 
     def _arrived(self, result: Any) -> Any:
-        if self._abandoned:
+        if self._result is _TOO_LATE:
             self._come_too_late(result)
             return result
         self._result = result
-        if isinstance(result, Failure):
-            self._traceback = error_of(result).__traceback__  # the Deferred takes it off when its callbacks have run
-        future = self.future
-        if not future.done():
-            try:
-                future.set_result(None)
-            except RuntimeError:
-                if not future.get_loop().is_closed():
-                    raise
+        if result is not None and isinstance(result, Failure):
+            self._failed = True
+            self._traceback = error_of(result).__traceback__
+        try:
+            self.future.set_result(None)
+        except asyncio.InvalidStateError:
+            pass  # cancelled
+        except RuntimeError:
+            if not self.future.get_loop().is_closed():
+                raise
         return result
 
     def _come_too_late(self, result: Any) -> None:
@@ -83,31 +88,26 @@ class Wait:
         if isinstance(result, Failure) and is_cancellation(error_of(result)) and not loop.is_closed():
             loop.call_soon(mark_as_seen, self._deferred, error_of(result))
 
-    def reads_itself(self) -> bool:
-        """Whether the coroutine, when it goes on, finds in the Deferred what it is to get."""
-        deferred = self._deferred
-        return deferred.result is self._result and not deferred.paused and not isinstance(self._result, Failure)
-
-    def over(self) -> Resume:
-        """There is a result, or an error: how the coroutine gets it."""
-        if self.reads_itself():
-            return _go_on
+    def over(self) -> Resume | None:
+        """There is a result, or an error: how the coroutine gets it; None if it finds it in the Deferred."""
         deferred, result = self._deferred, self._result
-        if isinstance(result, Failure):
+        if self._failed:
             error = error_of(result)
             mark_as_seen(deferred, error)
             return throwing(error.with_traceback(self._traceback))
+        if deferred.result is result and not deferred.paused:
+            return None
         return functools.partial(_go_on_with, result, deferred)
 
-    def cancelled(self, error: asyncio.CancelledError) -> Resume:
+    def cancelled(self, error: asyncio.CancelledError) -> Resume | None:
         """The task was cancelled while it waited: how the coroutine gets *error*, or what is there instead."""
         if self._result is not _NOTHING:
             requests = cancellation_requests(asyncio.current_task())
             return functools.partial(_go_on_and_cancel, self.over(), requests, error.args)
         self._cancel()
         if self._result is _NOTHING:
-            self._abandoned = True
-        elif not isinstance(self._result, Failure) or not is_cancellation(error_of(self._result)):
+            self._result = _TOO_LATE
+        elif not self._failed or not is_cancellation(error_of(self._result)):
             return self.over()
         else:
             mark_as_seen(self._deferred, error_of(self._result))
@@ -145,18 +145,14 @@ def _leave_the_await(error: BaseException) -> None:
         traceback = traceback.tb_next
 
 
-def _go_on(coroutine: _Coroutine) -> Any:
-    return coroutine.send(None)
-
-
-def _go_on_and_cancel(resume: Resume, requests: int, message: tuple[Any, ...], coroutine: _Coroutine) -> Any:
+def _go_on_and_cancel(resume: Resume | None, requests: int, message: tuple[Any, ...], coroutine: _Coroutine) -> Any:
     """
     Let *coroutine* have what has come; the cancellation of its task reaches it where it waits next.
 
     If it waits no more, what it returns is not lost, either.
     """
     try:
-        yielded = resume(coroutine)
+        yielded = coroutine.send(None) if resume is None else resume(coroutine)
     finally:
         del resume
     task: Any = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""Tasks in which Deferreds can be awaited, and the task factories that make them."""
+"""The task factories: they make tasks in which Deferreds can be awaited."""
 
 from __future__ import annotations
 
@@ -8,33 +8,10 @@ import types
 from collections.abc import Coroutine
 from typing import Any
 
-from ._driver import coroutine_of, driver
+from ._driver import driver
+from ._task import Task
 
-__all__ = ["Task", "awaits_deferreds", "eager_task_factory", "task_factory"]
-
-
-class Task(asyncio.Task):  # type: ignore[type-arg]  # not a generic class at run time
-    """An asyncio task of a coroutine that a driver goes through; it shows the coroutine, not the driver."""
-
-    __slots__ = ("_coroutine",)
-
-    _coroutine: Any
-
-    def get_coro(self) -> Any:
-        """
-        Return the coroutine that the task runs; None for a task that was finished eagerly.
-
-        Source:
-            asyncio, "Coroutines and tasks", "Task object".
-        """
-        try:
-            return self._coroutine
-        except AttributeError:  # it has begun before it was made
-            return coroutine_of(super().get_coro())
-
-    @property
-    def _coro(self) -> Any:
-        return self.get_coro()
+__all__ = ["awaits_deferreds", "eager_task_factory", "task_factory"]
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
@@ -60,7 +37,7 @@ def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]
     """
     if type(coro) is not types.CoroutineType and not asyncio.iscoroutine(coro):
         raise TypeError(f"a coroutine was expected, got {coro!r}")
-    driving = driver(coro)
+    driving = driver(coro, loop)
     driving.send(None)
     if kwargs:
         task = Task(driving, loop=loop, **kwargs)
