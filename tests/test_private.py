@@ -182,7 +182,7 @@ def test_every_listed_name_is_in_use() -> None:
             "_callbacks.py",
             "_threadsafe.py",
             "_transport_loop.py",
-            "bridge/_tasks.py",
+            "bridge/_task.py",
             "testing/_unittest.py",
         )
         for node in ast.walk(ast.parse((PACKAGE / subclasses).read_text()))
