@@ -88,6 +88,19 @@ def test_a_canceller_that_raises_is_reported(run: Runner, reports: Reports) -> N
     reports.clear()
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_canceller_that_ends_the_program(run: Runner, kind: type[BaseException]) -> None:
+    """The coroutine gets what it raised, and cleans up."""
+
+    def interrupted(_: object) -> None:
+        raise kind
+
+    async def main() -> object:
+        return await cancelled_while_waiting_for(Deferred(interrupted))
+
+    assert type(run(main)) is kind
+
+
 def test_later_callbacks_see_what_the_cancelled_deferred_fails_with(run: Runner) -> None:
     """They are called at once, with Twisted's CancelledError."""
 

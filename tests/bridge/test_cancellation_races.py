@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -121,6 +122,64 @@ def test_a_cancellation_that_was_taken_back_does_not_come_later(run: Runner, ord
         return await task
 
     assert run(main) == "result"
+
+
+@needs_3_11
+@pytest.mark.parametrize("steps", list(itertools.permutations(["fire", "time out", "cancel"])))
+def test_a_cancellation_outlives_the_time_limit_that_passes_with_it(run: Runner, steps: tuple[str, ...]) -> None:
+    """The limit takes its own request back; the other one stands, and the coroutine hears of it where it waits next."""
+    seen: list[object] = []
+
+    async def main() -> None:
+        deferred: Deferred[Any] = Deferred(must_not_be_cancelled)
+
+        async def waits() -> None:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                seen.append(await deferred)
+            seen.append(type(await outcome_of(asyncio.sleep(0))))
+            seen.append(await outcome_of(asyncio.sleep(0)))
+
+        limits: list[asyncio.Timeout] = []
+        task = await started(waits())
+        soon = asyncio.get_running_loop().call_soon
+        for step in steps:
+            if step == "time out":
+                limits[0].reschedule(0)  # it calls call_soon(), too
+            elif step == "cancel":
+                soon(task.cancel)
+            else:
+                soon(deferred.callback, "result")
+        await task
+        assert task.cancelling() == 1
+
+    run(main)
+    assert seen == ["result", asyncio.CancelledError, None]
+
+
+@needs_3_11
+def test_a_cancellation_during_the_clean_up_after_another_is_delivered(run: Runner, order: str) -> None:
+    """The time limit takes the first request back, which was delivered; the second one is yet to be."""
+    seen: list[object] = []
+
+    async def main() -> None:
+        deferred: Deferred[Any] = Deferred(must_not_be_cancelled)
+        cleans_up = asyncio.Event()
+
+        async def waits() -> None:
+            async with asyncio.timeout(0):
+                assert type(await outcome_of(asyncio.Event().wait())) is asyncio.CancelledError
+                cleans_up.set()
+                seen.append(await deferred)
+            seen.append(type(await outcome_of(asyncio.sleep(0))))
+
+        task = asyncio.create_task(waits())
+        await cleans_up.wait()
+        both(order, lambda: deferred.callback("result"), task.cancel)
+        await task
+
+    run(main)
+    assert seen == ["result", asyncio.CancelledError]
 
 
 @needs_3_11

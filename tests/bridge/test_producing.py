@@ -374,14 +374,27 @@ def test_a_lost_connection_leaves_no_cancellation_behind(response: str, run: Run
     run(main)
 
 
-@counts_cancellations
-def test_a_chunk_that_comes_with_the_loss_of_the_connection(run: Runner) -> None:
+@pytest.mark.parametrize("cleans_up", [False, True])
+def test_a_chunk_that_comes_with_the_loss_of_the_connection(run: Runner, cleans_up: bool) -> None:
     """The Deferred that the iterable waits for has fired when the consumer stops: nothing is cancelled afterwards."""
 
     async def main() -> None:
         transport, chunks = Consumer(), Chunks()
         deferred: Deferred[None] = Deferred()
-        task = asyncio.ensure_future(fails_with_a_reset(chunks.then_wait(b"first", deferred), transport))
+
+        async def iteration() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in chunks.then_wait(b"first", deferred):
+                    yield chunk
+            finally:
+                if cleans_up:
+                    await asyncio.sleep(0)
+
+        async def producing() -> None:
+            await fails_with_a_reset(iteration(), transport)
+            await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(producing())
         await chunks.waits.wait()
         deferred.callback(None)
         transport.producer.stopProducing()

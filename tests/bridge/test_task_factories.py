@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import re
 import sys
 from collections.abc import Callable, Generator
 from typing import Any
@@ -14,7 +16,7 @@ from twisted.internet.defer import Deferred
 import txasync
 from txasync import ReactorEventLoop
 
-from ..conftest import Runner
+from ..conftest import Reports, Runner
 from .awaited import soon, wait_for_it
 
 
@@ -58,6 +60,29 @@ class TestEagerTasks:
             assert task.get_stack() == []
 
         run(main)
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+    def test_one_that_ends_the_program_before_it_is_made(
+        self, run: Runner, reports: Reports, kind: type[BaseException]
+    ) -> None:
+        """Who makes it gets what it raised, as from asyncio's own factory; it can be looked at, then and later."""
+
+        async def ends() -> None:
+            shown.append(repr(asyncio.current_task()))
+            raise kind
+
+        async def main() -> None:
+            with pytest.raises(kind):
+                txasync.eager_task_factory(asyncio.get_running_loop(), ends(), name="eager")
+
+        shown: list[str] = []
+        run(main)
+        gc.collect()
+        assert re.fullmatch(r"<Task pending name='eager' coro=<.*ends\(\) running at .*>", shown[0])
+        report = reports.asyncio[0].getMessage()
+        assert "was never retrieved" in report
+        assert f"<Task finished name='eager' exception={kind.__name__}()" in report
+        reports.clear()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="eager tasks are there from 3.12 on")

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import weakref
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -136,6 +137,46 @@ class TestAppearance:
 
         run(main)
 
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="before 3.11, who lets an error out is in its traceback")
+    @pytest.mark.parametrize("waits_for", ["nothing", "a Deferred", "a Deferred that fails", "a Future that fails"])
+    def test_a_task_that_failed_shows_where(self, run: Runner, waits_for: str) -> None:
+        """Its stack, and the traceback of its error, begin with the coroutine."""
+
+        async def fails() -> None:
+            if waits_for == "a Deferred":
+                await soon()
+            elif waits_for == "a Deferred that fails":
+                await fails_soon(ZeroDivisionError())
+            elif waits_for == "a Future that fails":
+                future = asyncio.get_running_loop().create_future()
+                future.set_exception(ZeroDivisionError())
+                await future
+            raise ZeroDivisionError
+
+        async def main() -> None:
+            task = asyncio.create_task(fails())
+            await asyncio.wait([task])
+            assert task.get_stack()[0].f_code is fails.__code__
+            error = task.exception()
+            assert type(error) is ZeroDivisionError
+            assert traceback.extract_tb(error.__traceback__)[0].name == "fails"
+
+        run(main)
+
+    def test_an_error_without_a_frame_of_the_coroutine_shows_something(self, run: Runner) -> None:
+        """Such as what a signal handler raises between two steps: the driver's frame is all there is."""
+
+        class Odd(Coroutine[Any, Any, Any]):
+            send = staticmethod(int)
+            throw = close = __await__ = send  # type: ignore[assignment]
+
+        async def main() -> None:
+            with pytest.raises(TypeError) as caught:
+                await asyncio.create_task(Odd())
+            assert traceback.extract_tb(caught.value.__traceback__)[-1].line
+
+        run(main)
+
     @pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
     def test_the_call_graph_has_the_coroutines(self, run: Runner) -> None:
         """3.14's graph of a task that waits has the user's frames alone."""
@@ -234,6 +275,25 @@ class TestLives:
 
         run(main)
         assert steps == []
+
+    def test_a_future_that_fails_with_generator_exit(self, run: Runner) -> None:
+        """The coroutine gets it, though Python closes coroutines by it."""
+
+        async def waits(future: asyncio.Future[None]) -> str:
+            try:
+                await future
+            except GeneratorExit:
+                return str(await soon("caught"))
+            raise AssertionError
+
+        async def main() -> str:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(waits(future))
+            await asyncio.sleep(0)
+            future.set_exception(GeneratorExit())
+            return await task
+
+        assert run(main) == "caught"
 
     def test_a_task_that_never_began_is_warned_of(self, loop: ReactorEventLoop, reports: Reports) -> None:
         """Python says that the user's coroutine was never awaited, and asyncio that the task was destroyed."""

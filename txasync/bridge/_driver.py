@@ -18,6 +18,9 @@ __all__ = ["driver"]
 
 _T = TypeVar("_T")
 
+# The modules whose frames may be between a task and its coroutine.
+_OURS = (__name__, Wait.__module__)
+
 _Future = asyncio.Future
 _Deferred = defer.Deferred
 
@@ -39,6 +42,19 @@ def _making_coroutines(function: Callable[..., Any]) -> Callable[..., Coroutine[
 
 def _step(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return coroutine.send(None)
+
+
+def _has_failed_with(awaited: Any, error: BaseException) -> bool:
+    """Whether *awaited* is a Future that failed with *error*."""
+    return asyncio.isfuture(awaited) and awaited.done() and not awaited.cancelled() and awaited.exception() is error
+
+
+def _without_the_driver(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """*traceback* from the coroutine on; all of it if the error did not come from there."""
+    rest = traceback
+    while rest is not None and rest.tb_frame.f_globals["__name__"] in _OURS:
+        rest = rest.tb_next
+    return rest or traceback
 
 
 def _wait_for_the_first_step(_coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -78,8 +94,10 @@ def driver(coroutine, loop):  # type: ignore[no-untyped-def]  # no type tells wh
             ):
                 try:
                     yield yielded
-                except GeneratorExit:
-                    raise  # the coroutine is let go, and Python closes it, or warns that it was never awaited
+                except GeneratorExit as error:
+                    if not _has_failed_with(yielded, error):
+                        raise  # the coroutine is let go, and Python closes it, or warns that it was never awaited
+                    resume = throwing(error)
                 except BaseException as error:
                     resume = throwing(error)
             else:
@@ -102,5 +120,8 @@ def driver(coroutine, loop):  # type: ignore[no-untyped-def]  # no type tells wh
     except defer.CancelledError as error:
         # Twisted has cancelled what the coroutine waited for. Awaiting a cancelled Future ends a task the same way.
         raise asyncio.CancelledError(*error.args) from error
+    except BaseException as error:
+        error.__traceback__ = _without_the_driver(error.__traceback__)
+        raise
     finally:
         yielded = None  # else the error that it may hold, and this frame of its traceback, would keep each other alive

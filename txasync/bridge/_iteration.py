@@ -249,7 +249,7 @@ class _IterationProducer:
 
     async def run(self, chunks: AsyncIterable[bytes], consumer: Any) -> None:
         """Write the chunks."""
-        with self._iteration:
+        async with self._iteration:
             if not self.stopped:
                 async for chunk in chunks:
                     consumer.write(chunk)
@@ -268,7 +268,7 @@ class _Interruptible:
         self._interrupted = False
         self._requests = 0
 
-    def __enter__(self) -> None:
+    async def __aenter__(self) -> None:
         self._task = asyncio.current_task()
         self._requests = cancellation_requests(self._task)
 
@@ -278,7 +278,7 @@ class _Interruptible:
             self._interrupted = True
             self._task.cancel()
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         task, self._task = self._task, None
@@ -286,4 +286,7 @@ class _Interruptible:
             return False
         if sys.version_info >= (3, 11):
             task.uncancel()
+        elif not isinstance(error, asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)  # if it is yet to come, then here
         return isinstance(error, asyncio.CancelledError) and cancellation_requests(task) <= self._requests

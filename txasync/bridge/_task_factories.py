@@ -39,13 +39,27 @@ def task_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]
         raise TypeError(f"a coroutine was expected, got {coro!r}")
     driving = driver(coro, loop)
     driving.send(None)
-    if kwargs:
-        task = Task(driving, loop=loop, **kwargs)
-        task._coroutine = None if task.done() else coro
-    else:
-        task = Task(driving, loop=loop)
-        task._coroutine = coro
+    if "eager_start" in kwargs:
+        return _begun(coro, driving, loop, kwargs)
+    task = Task(driving, loop=loop, **kwargs) if kwargs else Task(driving, loop=loop)
+    task._coroutine = coro
     return task
+
+
+def _begun(
+    coro: Coroutine[Any, Any, Any], driving: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, kwargs: Any
+) -> Task:
+    """A task that may begin, and end, while it is made: it has its coroutine before."""
+    task: Any = Task.__new__(Task)
+    task._coroutine = coro
+    try:
+        task.__init__(driving, loop=loop, **kwargs)
+    except BaseException:
+        task._coroutine = None
+        raise
+    if task.done():
+        task._coroutine = None
+    return task  # type: ignore[no-any-return]
 
 
 def eager_task_factory(

@@ -104,7 +104,11 @@ class Wait:
         if self._result is not _NOTHING:
             requests = cancellation_requests(asyncio.current_task())
             return functools.partial(_go_on_and_cancel, self.over(), requests, error.args)
-        self._cancel()
+        try:
+            self._cancel()
+        except (SystemExit, KeyboardInterrupt) as interruption:
+            self._result = _TOO_LATE
+            return throwing(interruption)
         if self._result is _NOTHING:
             self._result = _TOO_LATE
         elif not self._failed or not is_cancellation(error_of(self._result)):
@@ -156,7 +160,7 @@ def _go_on_and_cancel(resume: Resume | None, requests: int, message: tuple[Any, 
     finally:
         del resume
     task: Any = asyncio.current_task()
-    if cancellation_requests(task) >= requests:  # else the coroutine has taken one back
+    if not requests or cancellation_requests(task):  # else the coroutine has taken all of them back
         task.cancel(*message)
         if sys.version_info >= (3, 11):
             task.uncancel()  # that was no further request
