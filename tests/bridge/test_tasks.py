@@ -59,6 +59,29 @@ class TestAppearance:
 
         run(main)
 
+    def test_the_coroutine_is_shown_while_the_task_is_made(self, run: Runner) -> None:
+        """To a loop that looks at what it is to call, for one."""
+
+        async def waits() -> None:
+            pass
+
+        async def main() -> None:
+            loop: Any = asyncio.get_running_loop()
+
+            def looking(callback: Any, *args: Any, **context: Any) -> Any:
+                shown.append(repr(callback.__self__))
+                return type(loop).call_soon(loop, callback, *args, **context)
+
+            vars(loop)["call_soon"] = looking
+            task = asyncio.create_task(waits())
+            del vars(loop)["call_soon"]
+            await task
+
+        shown: list[str] = []
+        run(main)
+        assert len(shown) == 1
+        assert "waits() running at" in shown[0]
+
     def test_names_are_asyncios(self, run: Runner) -> None:
         """A task without a name of its own has the one that asyncio gives it."""
 

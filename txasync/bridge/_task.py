@@ -25,7 +25,7 @@ class Task(asyncio.Task):  # type: ignore[type-arg]  # not a generic class at ru
         """
         try:
             return self._coroutine
-        except AttributeError:  # it has begun before it was made
+        except AttributeError:  # somebody looks at it while it is made
             return _coroutine_of(super().get_coro())
 
     @property
