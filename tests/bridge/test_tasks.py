@@ -186,6 +186,19 @@ class TestAppearance:
 
         run(main)
 
+    def test_a_coroutine_of_no_module_fails(self, run: Runner) -> None:
+        """One from a file that was executed without a name, as twistd does with a .tac."""
+        names: dict[str, Any] = {}
+        exec("async def fails(deferred):\n    await deferred\n    1 / 0", names)
+        names.pop("__name__", None)
+
+        async def main() -> None:
+            task = asyncio.create_task(names["fails"](soon()))
+            with pytest.raises(ZeroDivisionError):
+                await task
+
+        run(main)
+
     def test_an_error_without_a_frame_of_the_coroutine_shows_something(self, run: Runner) -> None:
         """Such as what a signal handler raises between two steps: the driver's frame is all there is."""
 

@@ -52,7 +52,7 @@ def _has_failed_with(awaited: Any, error: BaseException) -> bool:
 def _without_the_driver(traceback: types.TracebackType | None) -> types.TracebackType | None:
     """*traceback* from the coroutine on; all of it if the error did not come from there."""
     rest = traceback
-    while rest is not None and rest.tb_frame.f_globals["__name__"] in _OURS:
+    while rest is not None and rest.tb_frame.f_globals.get("__name__") in _OURS:
         rest = rest.tb_next
     return rest or traceback
 
