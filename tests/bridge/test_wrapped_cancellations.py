@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from typing import Any
 
 import pytest
 from twisted.internet import defer
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.web.client import Agent
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ..conftest import Runner
+from txasync import as_future
+
+from ..conftest import Reports, Runner
 from .cancelling import cancelled_cancellers, cancelled_while_waiting_for, outcome_of, started
 
 # One kind of reactor, and one poller: the bridge knows nothing of how a reactor polls.
@@ -99,3 +106,76 @@ def test_an_attempt_to_connect_fails_with_a_cancellation(run: Runner) -> None:
             return await cancelled_while_waiting_for(endpoint.connect(Factory()))
 
     assert type(run(main)) is asyncio.CancelledError
+
+
+@implementer(IHostnameResolver)
+class SlowResolver:
+    """A resolver that is asked for a name, and answers when the test tells it to."""
+
+    def resolveHostName(self, resolutionReceiver: IResolutionReceiver, *args: Any, **keywords: Any) -> Any:
+        self._receiver: Any = resolutionReceiver
+
+    def answer(self, *addresses: IPv4Address) -> None:
+        """That these are all there are."""
+        for address in addresses:
+            self._receiver.addressResolved(address)
+        self._receiver.resolutionComplete()
+        del self._receiver
+
+
+def looking_up(run: Runner) -> tuple[Deferred[Any], SlowResolver]:
+    """An endpoint's connection to a name, which it is still looking up."""
+    resolver = SlowResolver()
+    run.reactor.installNameResolver(resolver)
+    return HostnameEndpoint(run.reactor, "name.example", 1).connect(Factory()), resolver
+
+
+def test_an_attempt_to_connect_to_a_name_fails_with_a_cancellation(run: Runner) -> None:
+    """Twisted's endpoint says that it could not find the name; an address that is found later does not matter."""
+
+    async def main() -> None:
+        connecting, resolver = looking_up(run)
+        assert type(await cancelled_while_waiting_for(connecting)) is asyncio.CancelledError
+        resolver.answer(IPv4Address("TCP", "127.0.0.1", 1))
+
+    run(main)
+
+
+def test_the_future_of_an_attempt_to_connect_to_a_name_is_cancelled(run: Runner) -> None:
+    """Nobody reports that the name was not found; a group of them is no different."""
+
+    async def main() -> None:
+        group = defer.gatherResults([looking_up(run)[0] for _ in range(2)], consumeErrors=True)
+        for connecting in looking_up(run)[0], group:
+            future = as_future(connecting)
+            future.cancel()
+            await asyncio.sleep(0)
+            assert future.cancelled() and isinstance(connecting.result, Failure)
+
+    run(main)
+
+
+@pytest.mark.parametrize("waited_for", [lambda deferred: deferred, as_future], ids=["deferred", "future"])
+def test_a_name_that_is_not_found_is_no_cancellation(waited_for: Any, run: Runner, reports: Reports) -> None:
+    """It is an error, and Twisted reports it if it comes after a cancellation that was not heeded."""
+
+    async def stubborn(waiting: Deferred[Any], connecting: Deferred[Any]) -> None:
+        with contextlib.suppress(defer.CancelledError):
+            await waiting
+        await connecting
+
+    async def main() -> None:
+        connecting, resolver = looking_up(run)
+        task = await started(outcome_of(waited_for(connecting)))
+        resolver.answer()
+        assert isinstance(await task, DNSLookupError)
+
+        connecting, resolver = looking_up(run)
+        deferred = Deferred.fromCoroutine(stubborn(Deferred(), connecting))
+        assert type(await cancelled_while_waiting_for(waited_for(deferred))) is asyncio.CancelledError
+        resolver.answer()
+
+    run(main)
+    gc.collect()
+    assert [report.type for report in reports.twisted] == [DNSLookupError]
+    reports.clear()

@@ -27,25 +27,36 @@ def timers(loop: ReactorEventLoop) -> int:
 
 
 def test_a_limit_that_is_not_ended_is_reached(run: Runner) -> None:
-    """Those that are not ended before are reached, each once, in the order in which they began."""
+    """Those that are not ended before are reached, each once, in the order in which they began, and not before."""
     reached: list[int] = []
+    in_time: list[bool] = []
 
     async def main() -> None:
         short = limits(run.loop, 0.05)
-        began = run.loop.time()
-        for number in range(5):
-            short.begin(number, lambda number=number: reached.append(number))
+
+        def begin(number: int) -> None:
+            began = run.loop.time()
+
+            def reach() -> None:
+                in_time.append(run.loop.time() >= began + short.seconds)
+                reached.append(number)
+
+            short.begin(number, reach)
+
+        for number in range(4):
+            begin(number)
+            begin(-1)
+            short.end(-1)
+            short.end(-1)
+            short.end("nobody")
             await asyncio.sleep(0.005)
-        short.end(1)
-        short.end(1)
-        short.end("nobody")
         while len(reached) < 4:
             await asyncio.sleep(0.01)
-        assert run.loop.time() - began >= 0.05 + 4 * 0.005
         await asyncio.sleep(0.06)
 
     run(main)
-    assert reached == [0, 2, 3, 4]
+    assert reached == [0, 1, 2, 3]
+    assert all(in_time)
 
 
 def test_one_timer_serves_all(run: Runner) -> None:

@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import ConnectingCancelledError, DNSLookupError
 from twisted.python.failure import Failure
 
 __all__ = ["as_exception", "as_failure", "cancellation_requests", "error_of", "is_cancellation", "mark_as_seen"]
@@ -23,19 +23,23 @@ def error_of(failure: Failure) -> BaseException:
     return error
 
 
-def is_cancellation(error: BaseException) -> bool:
+def is_cancellation(error: BaseException, *, in_answer: bool = False) -> bool:
     """
     Whether *error* says that something was cancelled, in the words of either world.
 
     Twisted wraps some: ``gatherResults`` in a ``FirstError``, the HTTP client in exceptions that have ``reasons``.
+
+    Args:
+        error: What a Deferred has failed with.
+        in_answer: It has done so in its ``cancel()``, where ``HostnameEndpoint`` says that there is no such name.
     """
-    if isinstance(error, _CANCELLATIONS):
+    if isinstance(error, _CANCELLATIONS) or (in_answer and isinstance(error, DNSLookupError)):
         return True
     if isinstance(error, defer.FirstError):
-        return is_cancellation(error_of(error.subFailure))
+        return is_cancellation(error_of(error.subFailure), in_answer=in_answer)
     reasons = getattr(error, "reasons", None)
     return isinstance(reasons, list) and any(
-        isinstance(reason, Failure) and is_cancellation(error_of(reason)) for reason in reasons
+        isinstance(reason, Failure) and is_cancellation(error_of(reason), in_answer=in_answer) for reason in reasons
     )
 
 

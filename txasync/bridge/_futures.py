@@ -45,7 +45,7 @@ def as_future(deferred: Deferred[_T], *, loop: asyncio.AbstractEventLoop | None 
         loop = asyncio.get_running_loop()
     check_the_thread(loop, deferred)
     future: asyncio.Future[_T] = loop.create_future()
-    waiting = True
+    waiting, cancelling = True, False
 
     def fired(result: Any) -> Any:
         nonlocal waiting
@@ -53,23 +53,28 @@ def as_future(deferred: Deferred[_T], *, loop: asyncio.AbstractEventLoop | None 
         if loop.is_closed():
             return result  # nobody can wait for the Future any more
         if isinstance(result, Failure):
-            _fail(future, deferred, error_of(result))
+            error = error_of(result)
+            _fail(future, deferred, error, is_cancellation(error, in_answer=cancelling))
         elif not future.done():
             future.set_result(result)
         return result
 
     def done(future: asyncio.Future[_T]) -> None:
+        nonlocal cancelling
         if waiting:  # cancelled by somebody else than us
-            deferred.cancel()
+            cancelling = True
+            try:
+                deferred.cancel()
+            finally:
+                cancelling = False
 
     deferred.addBoth(fired)
     future.add_done_callback(done)
     return future
 
 
-def _fail(future: asyncio.Future[Any], deferred: Deferred[Any], error: BaseException) -> None:
+def _fail(future: asyncio.Future[Any], deferred: Deferred[Any], error: BaseException, cancellation: bool) -> None:
     """Let *future*, unless it is cancelled already, take over the error that *deferred* has just failed with."""
-    cancellation = is_cancellation(error)
     if future.done() and not cancellation:
         return  # it remains the Deferred's
     # Before all callbacks of the Future, and after those of the Deferred, which take the traceback off.

@@ -111,7 +111,7 @@ class Wait:
             return throwing(interruption)
         if self._result is _NOTHING:
             self._result = _TOO_LATE
-        elif not self._failed or not is_cancellation(error_of(self._result)):
+        elif not self._failed or not is_cancellation(error_of(self._result), in_answer=True):
             return self.over()
         else:
             mark_as_seen(self._deferred, error_of(self._result))
