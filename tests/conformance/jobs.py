@@ -261,13 +261,14 @@ class Remote:
 def _serve() -> None:
     """The other end of `Remote`."""
     wanted = [Job(*each) for each in pickle.load(sys.stdin.buffer)]
-    with Jobs(wanted) as running:
+    # The one of sys.stdout may be unbuffered, and then it drops the rest of what it writes when it is interrupted.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as results, Jobs(wanted) as running:
         ended = threading.Thread(target=_exit_at_end_of_input, args=(running,), daemon=True)
         ended.start()
         for future in as_completed(running.outcomes.values()):
             if not future.cancelled():
-                pickle.dump(dataclasses.asdict(future.result()), sys.stdout.buffer)
-                sys.stdout.buffer.flush()
+                pickle.dump(dataclasses.asdict(future.result()), results)
+                results.flush()
 
 
 def _exit_at_end_of_input(running: Jobs) -> None:

@@ -18,7 +18,7 @@ from .tls_peer_scripts import Line, Script, Speaker
 LIMIT_S = 10.0
 """Whatever takes longer hangs."""
 
-ATTEMPTS = 5
+ATTEMPTS = 20
 
 
 class Witness(asyncio.Protocol):
